@@ -1,0 +1,134 @@
+"""Commands: imperatives with one addressee."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from schemas.ids import ClientId, ModelId
+from schemas.message import (
+    MAX_CLIENTS,
+    Attempt,
+    Epoch,
+    Reason,
+    Round,
+    Sha256,
+    TaskMessage,
+    TrainingMessage,
+    UserConfig,
+    Words,
+)
+from schemas.plan import Plan
+from schemas.weights import MAX_SHARDS, ModelRef, ObjectKey
+from schemas.words import Outcome
+
+Clients = Annotated[tuple[ClientId, ...], Field(max_length=MAX_CLIENTS)]
+Url = Annotated[str, StringConstraints(max_length=4_096)]
+
+
+class StartTraining(TrainingMessage):
+    type: Literal["StartTraining"] = "StartTraining"
+    plan: Plan
+    model: ModelRef
+    participants: Clients
+
+
+class AbortTraining(TrainingMessage):
+    type: Literal["AbortTraining"] = "AbortTraining"
+    reason: Reason
+
+
+class AddParticipants(TrainingMessage):
+    type: Literal["AddParticipants"] = "AddParticipants"
+    clients: Clients
+
+
+class RemoveParticipants(TrainingMessage):
+    type: Literal["RemoveParticipants"] = "RemoveParticipants"
+    clients: Clients
+    reason: Reason
+
+
+class Access(Words):
+    """Capabilities of limited life, signed when the command is relayed.
+
+    Never stored, logged or put in an event.
+    """
+
+    download_url: Url = Field(repr=False)
+    upload_url: Url | None = Field(default=None, repr=False)
+    upload_headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    expires_at: datetime
+
+
+class TrainRound(TaskMessage):
+    type: Literal["TrainRound"] = "TrainRound"
+    attempt: Attempt
+    model: ModelRef
+    config: UserConfig
+    deadline_at: datetime
+    access: Access | None = None
+
+
+class EvaluateModel(TaskMessage):
+    type: Literal["EvaluateModel"] = "EvaluateModel"
+    model: ModelRef
+    config: UserConfig
+    deadline_at: datetime
+    access: Access | None = None
+
+
+class CancelTask(TaskMessage):
+    """The result is not wanted any more: stop the user code and forget the task."""
+
+    type: Literal["CancelTask"] = "CancelTask"
+    reason: Reason
+
+
+class TrainingEnded(TrainingMessage):
+    type: Literal["TrainingEnded"] = "TrainingEnded"
+    client_id: ClientId
+    outcome: Outcome
+    reason: Reason | None = None
+    model: ModelRef | None = None
+
+
+class InspectUpdate(TaskMessage):
+    """Check an uploaded file against the model it must look like, and against what was reported."""
+
+    type: Literal["InspectUpdate"] = "InspectUpdate"
+    key: ObjectKey
+    sha256: Sha256
+    model: ModelRef
+    shard_bytes: int = Field(ge=8)
+
+
+class ReduceShard(TrainingMessage):
+    """Combine one byte range of all updates of a reduce plan."""
+
+    type: Literal["ReduceShard"] = "ReduceShard"
+    round: Round
+    epoch: Epoch
+    plan: ObjectKey
+    plan_sha256: Sha256
+    shard: int = Field(ge=0, lt=MAX_SHARDS)
+
+
+class PublishModel(TrainingMessage):
+    """Put header and shards together as the next version of the model."""
+
+    type: Literal["PublishModel"] = "PublishModel"
+    round: Round
+    epoch: Epoch
+    model_id: ModelId
+    plan: ObjectKey
+    plan_sha256: Sha256
+
+
+SchedulerCommand = Annotated[
+    StartTraining | AbortTraining | AddParticipants | RemoveParticipants, Field(discriminator="type")
+]
+ClientCommand = Annotated[
+    TrainRound | EvaluateModel | CancelTask | TrainingEnded, Field(discriminator="type")
+]
+AggregatorCommand = Annotated[InspectUpdate | ReduceShard | PublishModel, Field(discriminator="type")]

@@ -1,0 +1,170 @@
+"""Events: what happened to a training, in the order it happened."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.commands import Clients
+from schemas.ids import ClientId, TaskId
+from schemas.message import (
+    MAX_CLIENTS,
+    Attempt,
+    Epoch,
+    Examples,
+    Metrics,
+    Reason,
+    Round,
+    TaskMessage,
+    TrainingMessage,
+)
+from schemas.plan import Plan
+from schemas.reports import (
+    ClientRejected,
+    MetricsReported,
+    ModelUploaded,
+    ShardReduced,
+    TaskFailed,
+    UpdateAccepted,
+    UpdateLost,
+    UpdateRejected,
+)
+from schemas.weights import ModelRef
+from schemas.words import TaskKind
+
+Tasks = Annotated[tuple[TaskId, ...], Field(max_length=MAX_CLIENTS)]
+
+
+class TrainingStarted(TrainingMessage):
+    type: Literal["TrainingStarted"] = "TrainingStarted"
+    plan: Plan
+    model: ModelRef
+    participants: Clients
+
+
+class RoundStarted(TrainingMessage):
+    """`clients` were drawn for this attempt; their task ids follow from it."""
+
+    type: Literal["RoundStarted"] = "RoundStarted"
+    round: Round
+    attempt: Attempt
+    clients: Clients
+    deadline_at: datetime
+
+
+class TaskReissued(TaskMessage):
+    """A client whose task failed or whose update was rejected is asked once more, under a new task id."""
+
+    type: Literal["TaskReissued"] = "TaskReissued"
+    kind: TaskKind
+    issue: Attempt
+    replaces: TaskId
+
+
+class ParticipantsAdded(TrainingMessage):
+    """They take part from the next round on."""
+
+    type: Literal["ParticipantsAdded"] = "ParticipantsAdded"
+    clients: Clients
+
+
+class ParticipantRemoved(TrainingMessage):
+    type: Literal["ParticipantRemoved"] = "ParticipantRemoved"
+    client_id: ClientId
+    reason: Reason
+
+
+class IntakeClosed(TrainingMessage):
+    """The round's deadline has passed: uploads that are here are still inspected, later ones do not count."""
+
+    type: Literal["IntakeClosed"] = "IntakeClosed"
+    round: Round
+    attempt: Attempt
+    missing: Clients
+
+
+class RoundClosed(TrainingMessage):
+    """The accepted set is frozen.  A second close of a round (an update was lost) has a higher epoch."""
+
+    type: Literal["RoundClosed"] = "RoundClosed"
+    round: Round
+    attempt: Attempt
+    epoch: Epoch
+    accepted: Tasks
+
+
+class RoundAbandoned(TrainingMessage):
+    """Too few updates: this attempt of the round has ended without a model."""
+
+    type: Literal["RoundAbandoned"] = "RoundAbandoned"
+    round: Round
+    attempt: Attempt
+    reason: Reason
+    missing: Clients
+
+
+class RoundAggregated(TrainingMessage):
+    type: Literal["RoundAggregated"] = "RoundAggregated"
+    round: Round
+    epoch: Epoch
+    model: ModelRef
+
+
+class EvaluationStarted(TrainingMessage):
+    type: Literal["EvaluationStarted"] = "EvaluationStarted"
+    round: Round
+    clients: Clients
+    deadline_at: datetime
+
+
+class EvaluationEnded(TrainingMessage):
+    """Means of the clients' metrics, each counted by its examples."""
+
+    type: Literal["EvaluationEnded"] = "EvaluationEnded"
+    round: Round
+    metrics: Metrics
+    num_examples: Examples | Literal[0]
+    missing: Clients
+
+
+class TrainingCompleted(TrainingMessage):
+    type: Literal["TrainingCompleted"] = "TrainingCompleted"
+    model: ModelRef
+
+
+class TrainingFailed(TrainingMessage):
+    type: Literal["TrainingFailed"] = "TrainingFailed"
+    reason: Reason
+    missing: Clients = ()
+
+
+class TrainingAborted(TrainingMessage):
+    type: Literal["TrainingAborted"] = "TrainingAborted"
+    reason: Reason
+
+
+Event = Annotated[
+    TrainingStarted
+    | RoundStarted
+    | TaskReissued
+    | ModelUploaded
+    | UpdateAccepted
+    | UpdateRejected
+    | TaskFailed
+    | ClientRejected
+    | ParticipantsAdded
+    | ParticipantRemoved
+    | IntakeClosed
+    | RoundClosed
+    | ShardReduced
+    | UpdateLost
+    | RoundAbandoned
+    | RoundAggregated
+    | EvaluationStarted
+    | MetricsReported
+    | EvaluationEnded
+    | TrainingCompleted
+    | TrainingFailed
+    | TrainingAborted,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,108 @@
+"""Reports: what clients and aggregator workers tell the scheduler.
+
+A report that changes something is recorded in the training's events under its own name.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from schemas.ids import ClientId, TaskId
+from schemas.message import (
+    Epoch,
+    Examples,
+    Message,
+    Metrics,
+    Reason,
+    Round,
+    Sha256,
+    TaskMessage,
+    TrainingMessage,
+)
+from schemas.weights import MAX_SHARDS, Blake3, ETag, ModelRef
+
+Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+class ModelUploaded(TaskMessage):
+    type: Literal["ModelUploaded"] = "ModelUploaded"
+    sha256: Sha256
+    num_examples: Examples
+    metrics: Metrics = Field(default_factory=dict)
+
+
+class MetricsReported(TaskMessage):
+    type: Literal["MetricsReported"] = "MetricsReported"
+    num_examples: Examples
+    metrics: Metrics
+
+
+class TaskFailed(TaskMessage):
+    type: Literal["TaskFailed"] = "TaskFailed"
+    reason: Reason  # what went wrong, then the tail of the user code's output
+
+
+class ClientRejected(TrainingMessage):
+    """The site does not take part (any longer): it leaves the training and the round goes on without it."""
+
+    type: Literal["ClientRejected"] = "ClientRejected"
+    client_id: ClientId
+    reason: Reason
+
+
+class Heartbeat(Message):
+    """A sign of life, with the tasks in hand.  The last one of a graceful shutdown says `leaving`."""
+
+    type: Literal["Heartbeat"] = "Heartbeat"
+    client_id: ClientId
+    tasks: Annotated[tuple[TaskId, ...], Field(max_length=1_000)] = ()
+    leaving: bool = False
+    version: Annotated[str, StringConstraints(max_length=64)] = ""
+
+
+class UpdateAccepted(TaskMessage):
+    """The file is what it must be.  `digests` are BLAKE3, one per shard range of the tensors' bytes."""
+
+    type: Literal["UpdateAccepted"] = "UpdateAccepted"
+    sha256: Sha256
+    etag: ETag
+    norm: float = Field(ge=0)
+    digests: Annotated[tuple[Blake3, ...], Field(max_length=MAX_SHARDS)]
+
+
+class UpdateRejected(TaskMessage):
+    type: Literal["UpdateRejected"] = "UpdateRejected"
+    code: Code
+    reason: Reason
+
+
+class UpdateLost(TaskMessage):
+    """An accepted file has vanished or changed since it was inspected: the round closes again without it."""
+
+    type: Literal["UpdateLost"] = "UpdateLost"
+    epoch: Epoch
+    reason: Reason
+
+
+class ShardReduced(TrainingMessage):
+    type: Literal["ShardReduced"] = "ShardReduced"
+    round: Round
+    epoch: Epoch
+    shard: int = Field(ge=0, lt=MAX_SHARDS)
+    etag: ETag
+    digest: Blake3
+
+
+class ModelPublished(TrainingMessage):
+    type: Literal["ModelPublished"] = "ModelPublished"
+    round: Round
+    epoch: Epoch
+    model: ModelRef
+
+
+ClientReport = Annotated[
+    ModelUploaded | MetricsReported | TaskFailed | ClientRejected | Heartbeat, Field(discriminator="type")
+]
+AggregatorReport = Annotated[
+    UpdateAccepted | UpdateRejected | UpdateLost | ShardReduced | ModelPublished, Field(discriminator="type")
+]
