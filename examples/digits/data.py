@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 DIGITS_CSV = "sklearn/datasets/data/digits.csv.gz"
 HELDOUT_SHARE = 0.2
 SMALLEST_SITE = 16
-DRAWS = 1000
+DRAWS = 300
 
 Rows = NDArray[np.int64]
 
