@@ -46,6 +46,7 @@ users = Table(
     Column("message_endpoint", Text, nullable=False, server_default=""),
     Column("actor", Boolean, nullable=False, server_default=text("false")),
     Column("client", Boolean, nullable=False, server_default=text("false")),
+    Column("admin", Boolean, nullable=False, server_default=text("false")),  # sees all, may revoke anyone
     _now("created_at"),
     Column("revoked_at", DateTime(timezone=True)),
 )
@@ -103,6 +104,10 @@ trainings = Table(
     Column("owner_id", Uuid, ForeignKey("users.id"), nullable=False, index=True),
     Column("model_id", Uuid, ForeignKey("models.id"), nullable=False, unique=True),
     Column("plan", JSONB, nullable=False),
+    # what the demonstrator's clients send and expect back
+    Column("uncertainty_method", Text, nullable=False, server_default="NONE"),
+    Column("options", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("metric_names", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     _now("created_at"),
     # Once a start is requested the row belongs to the saga; before, to its owner.
     Column("start_requested_at", DateTime(timezone=True)),
