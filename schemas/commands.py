@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from schemas.ids import ClientId, ModelId
+from schemas.ids import ClientId
 from schemas.message import (
     MAX_CLIENTS,
     Attempt,
@@ -19,7 +19,7 @@ from schemas.message import (
     Words,
 )
 from schemas.plan import Plan
-from schemas.weights import MAX_SHARDS, ModelRef, ObjectKey
+from schemas.weights import MAX_SHARDS, Blake3, ModelRef, ObjectKey
 from schemas.words import Outcome
 
 Clients = Annotated[tuple[ClientId, ...], Field(max_length=MAX_CLIENTS)]
@@ -115,14 +115,13 @@ class ReduceShard(TrainingMessage):
 
 
 class PublishModel(TrainingMessage):
-    """Put header and shards together as the next version of the model."""
+    """Put header and shards together as the version after `model`.  `shards` are their digests."""
 
     type: Literal["PublishModel"] = "PublishModel"
     round: Round
     epoch: Epoch
-    model_id: ModelId
-    plan: ObjectKey
-    plan_sha256: Sha256
+    model: ModelRef
+    shards: Annotated[tuple[Blake3, ...], Field(min_length=1, max_length=MAX_SHARDS)]
 
 
 SchedulerCommand = Annotated[

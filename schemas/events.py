@@ -11,7 +11,6 @@ from schemas.message import (
     MAX_CLIENTS,
     Attempt,
     Epoch,
-    Examples,
     Metrics,
     Reason,
     Round,
@@ -123,7 +122,7 @@ class EvaluationEnded(TrainingMessage):
     type: Literal["EvaluationEnded"] = "EvaluationEnded"
     round: Round
     metrics: Metrics
-    num_examples: Examples | Literal[0]
+    num_examples: int = Field(ge=0)
     missing: Clients
 
 

@@ -89,7 +89,6 @@ class ShardReduced(TrainingMessage):
     round: Round
     epoch: Epoch
     shard: int = Field(ge=0, lt=MAX_SHARDS)
-    etag: ETag
     digest: Blake3
 
 

@@ -17,6 +17,7 @@ class Phase(StrEnum):
     TRAINING = "training"
     AGGREGATING = "aggregating"
     EVALUATING = "evaluating"
+    ENDED = "ended"
 
 
 class TaskKind(StrEnum):

@@ -1,0 +1,141 @@
+"""How a training changes: the only way is `evolve`."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import assert_never
+
+from immutables import Map
+
+from schemas import events as e
+from schemas import reports as r
+from schemas.events import Event
+from schemas.identity import task_id
+from schemas.ids import ClientId
+from schemas.message import TaskMessage
+from schemas.words import Phase, TaskKind, TrainingState
+from services.scheduler.reducing import shard_count
+from services.scheduler.state import Round, Task, TaskState, Training
+
+
+def fold(training: Training | None, events: Iterable[Event]) -> Training | None:
+    for event in events:
+        training = evolve(training, event)
+    return training
+
+
+def evolve(training: Training | None, event: Event) -> Training:
+    """The state after `event`.  Folding a training's events from the first gives its state."""
+    if isinstance(event, e.TrainingStarted):
+        assert training is None, "a training starts once"
+        return Training(event.training_id, event.plan, event.model, tuple(sorted(event.participants)), seq=1)
+    assert training is not None, "the first event is TrainingStarted"
+    return replace(_evolved(training, event), seq=training.seq + 1)
+
+
+def _evolved(training: Training, event: Event) -> Training:  # noqa: C901, PLR0911, PLR0912 -- one case an event
+    match event:
+        case e.RoundStarted():
+            return _begin(training, event, TaskKind.TRAIN, event.attempt)
+        case e.EvaluationStarted():
+            return _begin(training, event, TaskKind.EVALUATE, 1)
+        case e.TaskReissued():
+            return _with(training, Task(event.task_id, event.client_id, event.kind, event.issue))
+        case r.ModelUploaded():
+            return _change(training, event, TaskState.UPLOADED, sha256=event.sha256, **_said(event))
+        case r.UpdateAccepted():
+            return _change(training, event, TaskState.ACCEPTED, etag=event.etag, digests=event.digests)
+        case r.MetricsReported():
+            return _change(training, event, TaskState.REPORTED, **_said(event))
+        case r.UpdateRejected() | r.TaskFailed() | r.UpdateLost():
+            return _change(training, event, TaskState.OUT)
+        case e.ParticipantRemoved():
+            return _without(training, event.client_id)
+        case e.ParticipantsAdded():
+            return replace(training, participants=tuple(sorted({*training.participants, *event.clients})))
+        case e.IntakeClosed():
+            return _round(_cancelled(training), intake_is_open=False)
+        case e.RoundClosed():
+            empty = ("",) * shard_count(training)
+            return replace(_round(training, phase=Phase.AGGREGATING, shards=empty), epoch=event.epoch)
+        case r.ShardReduced():
+            return _with_shard(training, event)
+        case e.RoundAggregated():
+            return replace(_round(training, phase=Phase.ENDED), model=event.model)
+        case e.RoundAbandoned():
+            return _round(training, phase=Phase.ENDED)
+        case e.EvaluationEnded():
+            return _round(_cancelled(training), phase=Phase.ENDED)
+        case e.TrainingCompleted():
+            return replace(training, state=TrainingState.COMPLETED)
+        case e.TrainingFailed():
+            return _ended(training, TrainingState.FAILED, event.reason)
+        case e.TrainingAborted():
+            return _ended(training, TrainingState.ABORTED, event.reason)
+        case r.ClientRejected():
+            return training
+        case e.TrainingStarted():
+            raise AssertionError("handled by evolve")
+        case _:
+            assert_never(event)
+
+
+def _begin(
+    training: Training, event: e.RoundStarted | e.EvaluationStarted, kind: TaskKind, attempt: int
+) -> Training:
+    ids = {client: task_id(training.id, kind, event.round, attempt, client, 1) for client in event.clients}
+    begun = Round(
+        number=event.round,
+        attempt=attempt,
+        phase=Phase.TRAINING if kind is TaskKind.TRAIN else Phase.EVALUATING,
+        clients=event.clients,
+        tasks=Map({ids[client]: Task(ids[client], client, kind, 1) for client in event.clients}),
+        deadline_at=event.deadline_at,
+        open=len(event.clients),
+    )
+    return replace(training, round=begun)
+
+
+def _said(event: r.ModelUploaded | r.MetricsReported) -> dict[str, object]:
+    return {"num_examples": event.num_examples, "metrics": tuple(sorted(event.metrics.items()))}
+
+
+def _current(training: Training) -> Round:
+    assert training.round is not None, "this event happens within a round"
+    return training.round
+
+
+def _round(training: Training, **changes: object) -> Training:
+    return replace(training, round=replace(_current(training), **changes))  # type: ignore[arg-type]  # named fields
+
+
+def _with(training: Training, task: Task) -> Training:
+    return replace(training, round=_current(training).with_task(task))
+
+
+def _change(training: Training, event: TaskMessage, state: TaskState, **facts: object) -> Training:
+    task = _current(training).tasks[event.task_id]
+    return _with(training, replace(task, state=state, **facts))  # type: ignore[arg-type]  # named fields
+
+
+def _cancelled(training: Training) -> Training:
+    """Without its open tasks: nobody waits for them any more."""
+    for task in _current(training).in_state(TaskState.OPEN):
+        training = _with(training, replace(task, state=TaskState.OUT))
+    return training
+
+
+def _without(training: Training, client: ClientId) -> Training:
+    task = training.task_of(client)
+    if task is not None and task.state is TaskState.OPEN:
+        training = _with(training, replace(task, state=TaskState.OUT))
+    return replace(training, participants=tuple(c for c in training.participants if c != client))
+
+
+def _with_shard(training: Training, event: r.ShardReduced) -> Training:
+    shards = list(_current(training).shards)
+    shards[event.shard] = event.digest
+    return _round(training, shards=tuple(shards))
+
+
+def _ended(training: Training, state: TrainingState, reason: str) -> Training:
+    return replace(training, state=state, reason=reason)

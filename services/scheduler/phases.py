@@ -1,0 +1,159 @@
+"""How rounds and their phases follow one another."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from math import ceil, isfinite
+
+from schemas import events as e
+from schemas.events import Event
+from schemas.ids import ClientId
+from schemas.plan import Plan
+from schemas.words import Phase
+from services.scheduler.evolve import fold
+from services.scheduler.state import Round, Task, TaskState, Training
+
+Events = tuple[Event, ...]
+
+_TOLD = 20  # so many missing clients are named in a sentence
+
+
+def begin(training: Training, number: int, attempt: int, now: datetime) -> Events:
+    policy = training.plan.participation
+    if len(training.participants) < policy.min_clients:
+        left = len(training.participants)
+        reason = f"round {number} needs {policy.min_clients} participants and {left} are left"
+        return (e.TrainingFailed(training_id=training.id, reason=reason),)
+    return (
+        e.RoundStarted(
+            training_id=training.id,
+            round=number,
+            attempt=attempt,
+            clients=drawn(training.plan, training.participants, number, attempt),
+            deadline_at=now + timedelta(seconds=policy.round_deadline_s),
+        ),
+    )
+
+
+def drawn(plan: Plan, participants: tuple[ClientId, ...], number: int, attempt: int) -> tuple[ClientId, ...]:
+    """The clients of one attempt of a round, sorted: a drawing of lots that the plan's seed decides."""
+    policy = plan.participation
+    count = max(policy.min_clients, ceil(policy.fraction * len(participants)))
+    lot = f"{plan.seed}/{number}/{attempt}"
+    by_lot = sorted(participants, key=lambda client: hashlib.sha256(f"{lot}/{client}".encode()).digest())
+    return tuple(sorted(by_lot[:count]))
+
+
+def settle(training: Training, now: datetime) -> Events:
+    """End the phase once nothing more is awaited in it."""
+    current = training.round
+    if current is None or current.open or current.uploaded:
+        return ()
+    if current.phase is Phase.EVALUATING:
+        return end_evaluation(training, now)
+    if current.phase is Phase.TRAINING:
+        return close(training, now)
+    return ()
+
+
+def close(training: Training, now: datetime) -> Events:
+    current = current_round(training)
+    if current.accepted < training.plan.participation.min_clients:
+        return _abandon(training, now)
+    return (
+        e.RoundClosed(
+            training_id=training.id,
+            round=current.number,
+            attempt=current.attempt,
+            epoch=training.epoch + 1,
+            accepted=tuple(task.id for task in current.in_state(TaskState.ACCEPTED)),
+        ),
+    )
+
+
+def _abandon(training: Training, now: datetime) -> Events:
+    current, policy = current_round(training), training.plan.participation
+    accepted = {task.client_id for task in current.in_state(TaskState.ACCEPTED)}
+    missing = tuple(client for client in current.clients if client not in accepted)
+    reason = (
+        f"round {current.number}, attempt {current.attempt} of {policy.round_attempts}: "
+        f"{current.accepted} of at least {policy.min_clients} updates; missing: {_named(missing)}"
+    )
+    abandoned = e.RoundAbandoned(
+        training_id=training.id,
+        round=current.number,
+        attempt=current.attempt,
+        reason=reason,
+        missing=missing,
+    )
+    if current.attempt < policy.round_attempts:
+        return then(
+            (abandoned,), training, lambda after: begin(after, current.number, current.attempt + 1, now)
+        )
+    return abandoned, e.TrainingFailed(training_id=training.id, reason=reason, missing=missing)
+
+
+def evaluate(training: Training, now: datetime) -> Events:
+    if not training.participants:
+        return advance(training, now)
+    return (
+        e.EvaluationStarted(
+            training_id=training.id,
+            round=current_round(training).number,
+            clients=training.participants,
+            deadline_at=now + timedelta(seconds=training.plan.evaluation.deadline_s),
+        ),
+    )
+
+
+def end_evaluation(training: Training, now: datetime) -> Events:
+    reported = current_round(training).in_state(TaskState.REPORTED)
+    present = {task.client_id for task in reported}
+    ended = e.EvaluationEnded(
+        training_id=training.id,
+        round=current_round(training).number,
+        metrics=weighted_metrics(reported),
+        num_examples=sum(task.num_examples for task in reported),
+        missing=tuple(client for client in current_round(training).clients if client not in present),
+    )
+    return then((ended,), training, lambda after: advance(after, now))
+
+
+def weighted_metrics(tasks: tuple[Task, ...]) -> dict[str, float]:
+    """Per metric the mean over the clients that reported it: sum(n_k m_k) / sum(n_k), in the order given.
+
+    A mean that overflows is left out.
+    """
+    sums: dict[str, tuple[float, int]] = {}
+    for task in tasks:
+        for name, value in task.metrics:
+            total, examples = sums.get(name, (0.0, 0))
+            sums[name] = (total + task.num_examples * value, examples + task.num_examples)
+    means = {name: total / examples for name, (total, examples) in sorted(sums.items())}
+    return {name: mean for name, mean in means.items() if isfinite(mean)}
+
+
+def advance(training: Training, now: datetime) -> Events:
+    following = current_round(training).number + 1
+    if following < training.plan.rounds:
+        return begin(training, following, 1, now)
+    return (e.TrainingCompleted(training_id=training.id, model=training.model),)
+
+
+def then(events: Events, training: Training | None, following: Callable[[Training], Events]) -> Events:
+    """`events`, and what follows from the state after them."""
+    after = fold(training, events)
+    assert after is not None
+    return (*events, *following(after))
+
+
+def current_round(training: Training) -> Round:
+    assert training.round is not None, "only asked within a round"
+    return training.round
+
+
+def _named(clients: tuple[ClientId, ...]) -> str:
+    if not clients:
+        return "none"
+    told = ", ".join(map(str, clients[:_TOLD]))
+    return f"{told} and {len(clients) - _TOLD} more" if len(clients) > _TOLD else told

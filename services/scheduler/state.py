@@ -1,0 +1,142 @@
+"""The state of one training: frozen values, cheap to change however many clients there are."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from immutables import Map
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter
+
+from schemas.identity import task_id
+from schemas.ids import ClientId, TaskId, TrainingId
+from schemas.plan import Plan
+from schemas.weights import ModelRef
+from schemas.words import Phase, TaskKind, TrainingState
+
+
+class TaskState(StrEnum):
+    OPEN = "open"
+    UPLOADED = "uploaded"
+    ACCEPTED = "accepted"
+    REPORTED = "reported"
+    OUT = "out"  # failed, rejected, cancelled or lost
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one client is asked to do, and what came of it.  `issue` counts how often it was asked."""
+
+    id: TaskId
+    client_id: ClientId
+    kind: TaskKind
+    issue: int
+    state: TaskState = TaskState.OPEN
+    sha256: str = ""
+    etag: str = ""
+    num_examples: int = 0
+    metrics: tuple[tuple[str, float], ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+_TASKS = TypeAdapter(tuple[Task, ...])
+
+
+def _as_map(tasks: Any) -> Map[TaskId, Task]:
+    return tasks if isinstance(tasks, Map) else Map({t.id: t for t in _TASKS.validate_python(tasks)})
+
+
+def _as_tuple(tasks: Map[TaskId, Task]) -> tuple[Task, ...]:
+    return tuple(tasks[key] for key in sorted(tasks))
+
+
+Tasks = Annotated[
+    Map[TaskId, Task], PlainValidator(_as_map), PlainSerializer(_as_tuple, return_type=tuple[Task, ...])
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The current attempt of a round.  `open`, `uploaded` and `accepted` count its tasks in that state."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+
+    number: int
+    attempt: int
+    phase: Phase
+    clients: tuple[ClientId, ...]  # who was drawn, sorted
+    tasks: Tasks
+    deadline_at: datetime  # of the intake or the evaluation
+    open: int
+    uploaded: int = 0
+    accepted: int = 0
+    intake_is_open: bool = True
+    shards: tuple[str, ...] = ()  # while aggregating: the digest of each shard, "" while it is not in
+
+    @property
+    def arrived(self) -> int:
+        return self.uploaded + self.accepted
+
+    def with_task(self, task: Task) -> "Round":
+        """The round with a task new or changed, and its counts in step."""
+        before = self.tasks.get(task.id)
+        counts = {state: getattr(self, state) for state in _COUNTED}
+        if before is not None and before.state in counts:
+            counts[before.state] -= 1
+        if task.state in counts:
+            counts[task.state] += 1
+        return replace(self, tasks=self.tasks.set(task.id, task), **counts)
+
+    def in_state(self, state: TaskState) -> tuple[Task, ...]:
+        """Tasks in that state, sorted by client."""
+        found = (task for task in self.tasks.values() if task.state is state)
+        return tuple(sorted(found, key=lambda task: task.client_id))
+
+
+_COUNTED = (TaskState.OPEN, TaskState.UPLOADED, TaskState.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The fold of a training's events."""
+
+    id: TrainingId
+    plan: Plan
+    model: ModelRef  # the newest published version
+    participants: tuple[ClientId, ...]  # sorted
+    state: TrainingState = TrainingState.RUNNING
+    round: Round | None = None
+    epoch: int = 0  # of the newest close of any round; never goes back
+    reason: str | None = None
+    seq: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is not TrainingState.RUNNING
+
+    def task_of(self, client: ClientId) -> Task | None:
+        """The newest task of a client in the current round."""
+        if self.round is None:
+            return None
+        newest = None
+        for issue in range(1, self.plan.participation.task_attempts + 1):
+            found = self.round.tasks.get(self.id_of_task(client, issue))
+            newest = found or newest
+        return newest
+
+    def id_of_task(self, client: ClientId, issue: int = 1) -> TaskId:
+        assert self.round is not None
+        kind = TaskKind.EVALUATE if self.round.phase is Phase.EVALUATING else TaskKind.TRAIN
+        return task_id(self.id, kind, self.round.number, self.round.attempt, client, issue)
+
+
+_TRAINING = TypeAdapter(Training)
+
+
+def to_snapshot(training: Training) -> bytes:
+    """The same training gives the same bytes."""
+    return _TRAINING.dump_json(training)
+
+
+def from_snapshot(snapshot: bytes) -> Training:
+    return _TRAINING.validate_json(snapshot)
