@@ -1,0 +1,141 @@
+"""One server process: started on its own, found again after a crash, stopped with patience."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.stack.record import Frozen
+
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run, when it counts as started, and how it is asked to stop."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    is_ready: Callable[[], bool]
+    stop_signal: signal.Signals = signal.SIGTERM
+    privileges: tuple[str, ...] = field(default=())  # arguments of setpriv(1)
+
+
+class Mark(Frozen):
+    """A pid file: which process, born when, so that a reused pid is not mistaken for ours."""
+
+    pid: int
+    born: str
+    stop_signal: int
+
+
+class ServerDidNotStart(Exception):
+    def __init__(self, name: str, why: str, log: Path) -> None:
+        tail = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
+        super().__init__("\n  ".join([f"{name} {why}; the end of {log}:", *tail]))
+
+
+class ServerDidNotStop(Exception):
+    def __init__(self, name: str, pid: int) -> None:
+        super().__init__(f"{name} (pid {pid}) did not stop in time and was killed")
+
+
+def launch(program: Program, root: Path, *, tethered: bool) -> None:
+    """Start it in a session of its own.  Tethered: it is killed when the calling *thread* ends, however."""
+    argv = _wrapped(program, tethered=tethered)
+    log = log_file(program.name, root)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    executable = shutil.which(argv[0]) or argv[0]
+    pid = os.posix_spawn(executable, argv, program.env, file_actions=actions, setsid=True)
+    mark = Mark(pid=pid, born=_birth(pid) or "", stop_signal=program.stop_signal)
+    file = _mark_file(program.name, root)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(mark.model_dump_json())
+
+
+def is_running(name: str, root: Path) -> bool:
+    return running(name, root) is not None
+
+
+def running(name: str, root: Path) -> Mark | None:
+    """The living process of that name.  A stale or foreign pid file is none."""
+    try:
+        mark = Mark.model_validate_json(_mark_file(name, root).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return mark if _is_alive(mark) else None
+
+
+def wait_ready(program: Program, root: Path, timeout_s: float) -> None:
+    log = log_file(program.name, root)
+    deadline = time.monotonic() + timeout_s
+    while not program.is_ready():
+        if not is_running(program.name, root):
+            raise ServerDidNotStart(program.name, "ended at once", log)
+        if time.monotonic() > deadline:
+            raise ServerDidNotStart(program.name, f"was not ready after {timeout_s:.0f} s", log)
+        time.sleep(_POLL_S)
+
+
+def stop(names: Iterable[str], root: Path, timeout_s: float) -> None:
+    """Ask all of them to end, wait for each.  Killed only when they outlast their time."""
+    asked = {name: mark for name in names if (mark := running(name, root))}
+    for mark in asked.values():
+        os.kill(mark.pid, mark.stop_signal)
+    deadline = time.monotonic() + timeout_s
+    for name, mark in asked.items():
+        while _is_alive(mark):
+            if time.monotonic() > deadline:
+                os.kill(mark.pid, signal.SIGKILL)
+                raise ServerDidNotStop(name, mark.pid)
+            time.sleep(_POLL_S)
+        _mark_file(name, root).unlink(missing_ok=True)
+
+
+def log_file(name: str, root: Path) -> Path:
+    return root / "logs" / f"{name}.log"
+
+
+def _mark_file(name: str, root: Path) -> Path:
+    return root / "run" / f"{name}.json"
+
+
+def _wrapped(program: Program, *, tethered: bool) -> tuple[str, ...]:
+    options = (*program.privileges, *(("--pdeathsig", "KILL") if tethered else ()))
+    return ("setpriv", *options, "--", *program.argv) if options else program.argv
+
+
+def _is_alive(mark: Mark) -> bool:
+    alive = _birth(mark.pid) == mark.born
+    if not alive:
+        _reap(mark.pid)
+    return alive
+
+
+def _reap(pid: int) -> None:
+    """A child of ours that ended stays a zombie until somebody asks."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return
+
+
+def _birth(pid: int) -> str | None:
+    """Boot and tick at which this process began; None once it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces
+    state, started = fields[0], fields[19]
+    return None if state in "ZX" else f"{boot}:{started}"

@@ -1,0 +1,170 @@
+"""The three servers of a private stack, started and stopped as one."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Self
+
+from infra.stack import install, postgres, processes, rabbitmq, s3
+from infra.stack.install import Binaries, ServerMissing
+from infra.stack.record import Endpoints, Record
+
+SERVERS = ("rabbitmq", "postgres", "s3")
+_PORTS = {"rabbitmq": rabbitmq.PORTS, "postgres": postgres.PORTS, "s3": s3.PORTS}
+_START_S = 90.0
+_STOP_S = 30.0
+
+
+class Stack:
+    """The stack of one directory.  Leaving the context stops what this one started, and nothing else."""
+
+    def __init__(self, root: Path, endpoints: Endpoints, started: tuple[str, ...] = ()) -> None:
+        self.root = root
+        self.endpoints = endpoints
+        self._started = started
+
+    @classmethod
+    def start(cls, root: Path, *, detached: bool = False, definitions: Path | None = None) -> Self:
+        """Start what is not running yet and wait until it answers.
+
+        Detached, the servers outlive this process.  Otherwise they are killed when the calling
+        thread ends, even by SIGKILL, unless they were stopped before.
+        """
+        root = root.resolve()
+        with _taking_turns(root):
+            down = tuple(name for name in SERVERS if not _is_running(name, root))
+            record = _record(root, down)
+            record.write(_file(root))
+            try:
+                _start(record, root, definitions, tethered=not detached)
+            except BaseException:  # a Ctrl-C too: nothing may stay behind half started
+                _stop(down, root)
+                raise
+        return cls(root, record.endpoints, down)
+
+    @classmethod
+    def find(cls, root: Path) -> Self | None:
+        """The stack that was once started under `root`, running or not."""
+        root = root.resolve()
+        return cls(root, Record.read(_file(root)).endpoints) if _file(root).exists() else None
+
+    def stop(self) -> None:
+        """Stop all its servers, whoever started them.  The data stays."""
+        with _taking_turns(self.root):
+            _stop(SERVERS, self.root)
+
+    def running(self) -> dict[str, bool]:
+        return {name: _is_running(name, self.root) for name in SERVERS}
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _taking_turns(self.root):
+            _stop(self._started, self.root)
+
+
+def _start(record: Record, root: Path, definitions: Path | None, *, tethered: bool) -> None:
+    """With programs of this machine, else in containers."""
+    try:
+        _launch(_binaries(), record, root, definitions, tethered=tethered)
+    except ServerMissing:
+        rclone = install.find_one("rclone", install.places())
+        if rclone is None or not _containers().engine_answers():
+            raise
+        _marker(root).touch()
+        _launch_s3(rclone, record, root, tethered=tethered)
+        _containers().start(record, root, definitions, tethered=tethered, timeout_s=_START_S)
+
+
+def _binaries() -> Binaries:
+    try:
+        return install.find(install.places())
+    except ServerMissing as missing:
+        if not (missing.packages and install.can_install()):
+            raise
+        install.install(missing.packages)
+        return install.find(install.places())
+
+
+def _launch(
+    binaries: Binaries, record: Record, root: Path, definitions: Path | None, *, tethered: bool
+) -> None:
+    """Each boots while the next is prepared; RabbitMQ first, for it takes longest."""
+    mapper, broker = rabbitmq.programs(binaries, record, root, definitions)
+    if not processes.is_running("rabbitmq", root):
+        processes.stop(["epmd"], root, _STOP_S)
+        processes.launch(mapper, root, tethered=tethered)
+        processes.wait_ready(mapper, root, _START_S)
+        processes.launch(broker, root, tethered=tethered)
+    _launch_s3(binaries.rclone, record, root, tethered=tethered)
+    if not processes.is_running("postgres", root):
+        database = postgres.program(binaries, record, root)
+        processes.launch(database, root, tethered=tethered)
+        processes.wait_ready(database, root, _START_S)
+    processes.wait_ready(broker, root, _START_S)
+
+
+def _launch_s3(rclone: Path, record: Record, root: Path, *, tethered: bool) -> None:
+    if not processes.is_running("s3", root):
+        store = s3.program(rclone, record, root)
+        processes.launch(store, root, tethered=tethered)
+        processes.wait_ready(store, root, _START_S)
+
+
+def _stop(names: tuple[str, ...], root: Path) -> None:
+    processes.stop([name for name in names if name != "rabbitmq"], root, _STOP_S)
+    if "rabbitmq" not in names:
+        return
+    if _marker(root).exists():
+        _containers().stop(root)
+        _marker(root).unlink()
+    else:
+        if processes.is_running("rabbitmq", root):
+            rabbitmq.hasten_stop(root)
+        processes.stop(["rabbitmq"], root, _STOP_S)
+        processes.stop(["epmd"], root, _STOP_S)
+
+
+def _is_running(name: str, root: Path) -> bool:
+    if _marker(root).exists() and name != "s3":
+        return bool(_containers().is_running(name, root))
+    return processes.is_running(name, root)
+
+
+def _record(root: Path, down: tuple[str, ...]) -> Record:
+    """What was remembered, moved to other ports where somebody took ours while we were down."""
+    record = Record.read(_file(root)) if _file(root).exists() else Record.fresh()
+    return record.moved_off(frozenset().union(*(_PORTS[name] for name in down)))
+
+
+def _file(root: Path) -> Path:
+    return root / "stack.json"
+
+
+def _marker(root: Path) -> Path:
+    """There while RabbitMQ and PostgreSQL run as containers."""
+    return root / "containers"
+
+
+def _containers() -> ModuleType:
+    from infra.stack import containers  # noqa: PLC0415 - slow to import, and few machines need it
+
+    return containers
+
+
+@contextmanager
+def _taking_turns(root: Path) -> Iterator[None]:
+    """Two commands on one stack do not mix their steps."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,113 @@
+"""What the local stack decides without starting anything."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from infra.stack import install, processes, rabbitmq
+from infra.stack.install import ServerMissing
+from infra.stack.record import HOST, Record
+
+
+def a_folder_with(folder: Path, *programs: str) -> Path:
+    folder.mkdir(parents=True)
+    for name in programs:
+        (folder / name).touch(mode=0o755)
+    return folder
+
+
+def test_the_first_folder_that_has_a_program_wins(tmp_path: Path) -> None:
+    ours = a_folder_with(tmp_path / "ours", "rabbitmq-server", "epmd", "initdb", "postgres")
+    wrappers = a_folder_with(tmp_path / "wrappers", "rabbitmq-server", "rclone")
+    found = install.find([ours, wrappers])
+    assert found.rabbitmq_server == ours / "rabbitmq-server"
+    assert found.rclone == wrappers / "rclone"
+
+
+@pytest.mark.parametrize(
+    ("present", "packages", "sentence"),
+    [
+        (("rclone", "initdb", "postgres"), ("rabbitmq-server",), "apt-get install .* rabbitmq-server"),
+        (("rclone", "rabbitmq-server", "epmd"), ("postgresql",), "needs initdb, postgres"),
+        ((), ("postgresql", "rabbitmq-server"), r"pip install 'warren\[stack\]'"),
+    ],
+)
+def test_a_missing_server_is_refused_with_the_packages_that_bring_it(
+    tmp_path: Path, present: tuple[str, ...], packages: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(ServerMissing, match=sentence) as refusal:
+        install.find([a_folder_with(tmp_path / "bin", *present)])
+    assert refusal.value.packages == packages
+
+
+def test_a_file_that_cannot_be_run_is_not_a_program(tmp_path: Path) -> None:
+    (tmp_path / "rclone").touch(mode=0o644)
+    assert install.find_one("rclone", [tmp_path]) is None
+
+
+def test_a_record_is_read_back_as_written_and_is_for_its_owner_only(tmp_path: Path) -> None:
+    record, file = Record.fresh(), tmp_path / "stack.json"
+    record.write(file)
+    assert Record.read(file) == record
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_shows_no_password() -> None:
+    record = Record.fresh()
+    shown = repr(record) + repr(record.endpoints)
+    assert not [secret for secret in record.passwords.model_dump().values() if secret in shown]
+
+
+def test_a_record_of_another_shape_is_not_accepted(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text("{}")
+    with pytest.raises(ValidationError):
+        Record.read(tmp_path / "stack.json")
+
+
+def test_ports_are_all_different() -> None:
+    ports = Record.fresh().ports.model_dump().values()
+    assert len(set(ports)) == len(ports)
+
+
+def test_only_a_taken_port_moves() -> None:
+    record = Record.fresh()
+    with socket.socket() as somebody:
+        somebody.bind((HOST, record.ports.s3))
+        somebody.listen()
+        moved = record.moved_off(frozenset({"s3", "postgres"}))
+    assert moved.ports.s3 != record.ports.s3
+    assert moved.ports.model_copy(update={"s3": record.ports.s3}) == record.ports
+    assert moved.passwords == record.passwords
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "no json",
+        f'{{"pid": {os.getpid()}, "born": "another boot:1", "stop_signal": 15}}',
+        '{"pid": 999999999, "born": "", "stop_signal": 15}',
+    ],
+)
+def test_a_pid_file_that_is_not_about_our_process_is_ignored(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "run" / "postgres.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    assert processes.running("postgres", tmp_path) is None
+    processes.stop(["postgres"], tmp_path, timeout_s=1)
+
+
+def test_rabbitmq_is_told_every_limit() -> None:
+    conf = rabbitmq.configuration(Record.fresh(), definitions=None)
+    limits = {
+        "vm_memory_high_watermark.absolute",
+        "disk_free_limit.absolute",
+        "max_message_size",
+        "consumer_timeout",
+        "heartbeat",
+    }
+    assert limits <= {line.split(" = ")[0] for line in conf.splitlines()}
+    assert "load_definitions" not in conf
