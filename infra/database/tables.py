@@ -198,9 +198,8 @@ outbox = Table(
 
 timers = Table(
     "timers",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("training_id", Uuid, ForeignKey("trainings.id", ondelete="CASCADE"), nullable=False, index=True),
+    metadata,  # a training waits for one moment at a time
+    Column("training_id", Uuid, ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True),
     Column("message", LargeBinary, nullable=False),
     Column("due_at", DateTime(timezone=True), nullable=False, index=True),
 )

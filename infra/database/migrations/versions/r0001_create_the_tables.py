@@ -205,21 +205,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "timers",
-        sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("training_id", sa.Uuid(), nullable=False),
         sa.Column("message", sa.LargeBinary(), nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["training_id"], ["trainings.id"], name=op.f("fk_timers_training_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_timers")),
+        sa.PrimaryKeyConstraint("training_id", name=op.f("pk_timers")),
     )
     op.create_index(op.f("ix_timers_due_at"), "timers", ["due_at"], unique=False)
-    op.create_index(op.f("ix_timers_training_id"), "timers", ["training_id"], unique=False)
 
 
 def downgrade() -> None:
-    op.drop_index(op.f("ix_timers_training_id"), table_name="timers")
     op.drop_index(op.f("ix_timers_due_at"), table_name="timers")
     op.drop_table("timers")
     op.drop_table("rounds")
