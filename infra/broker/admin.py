@@ -34,8 +34,8 @@ class AdministrationRefused(Refusal):
 class BrokerAdmin:
     """Every method may be repeated: the second time changes nothing.
 
-    `settle_s`: a quorum queue or stream younger than this is lost for ever if its broker is killed (3.10, still
-    reported on current versions of RabbitMQ), so `declare` returns only when the new ones are older.
+    `settle_s`: a quorum queue or stream younger than this is lost for ever if its broker is killed (3.10,
+    still reported on current versions of RabbitMQ), so `declare` returns only when the new ones are older.
     """
 
     def __init__(self, url: str, user: str, password: str, vhost: str = VHOST, settle_s: float = 2.0) -> None:
@@ -88,7 +88,7 @@ class BrokerAdmin:
         await self._delete(f"queues/{self._vhost}/{quote(queue, safe='')}")
 
     async def add_integrator(self, name: str, password: str, bindings: Iterable[str]) -> str:
-        """A queue, whose name is returned, for the events with such keys, and a login that may only read it."""
+        """A queue, whose name is returned, for the events with such keys; a login that may only read it."""
         queue = integrator_queue(name)
         await self._queue_bound_to(queue, Exchange.EVENTS, bindings)
         await self._login(name, password, integrator_permissions(queue))

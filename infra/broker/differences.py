@@ -29,7 +29,7 @@ _UNCOMPARED = {"password_hash", "hashing_algorithm"}  # salted: never the same t
 
 
 def differences(expected: Definitions, actual: Definitions, vhost: str) -> tuple[str, ...]:
-    """A sentence for each expected entry that is missing or different; what is there besides is not judged."""
+    """A sentence for each expected entry that is missing or different; others are not judged."""
     return tuple(told for section in _IDENTITY for told in _of_section(section, expected, actual, vhost))
 
 
