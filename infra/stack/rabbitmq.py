@@ -66,6 +66,7 @@ def configuration(record: Record, definitions: Path | None) -> str:
         "heartbeat": 30,
         "log.console": "true",
         "log.console.level": "info",
+        "log.console.use_colors": "off",
         "log.file": "false",
     }
     if definitions:
