@@ -33,8 +33,8 @@ $(BIN)/pip:
 # torch alone and first: pip's default would otherwise resolve it together with gigabytes for GPUs.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing what Warren needs into .venv (once; some minutes on a slow line)"
-	@$(BIN)/pip install --quiet -c constraints.txt "torch==2.13.0"
-	@$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install -qq -c constraints.txt "torch==2.13.0"
+	@$(BIN)/pip install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP) ## Train a model across four sites on real servers
