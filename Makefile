@@ -47,7 +47,7 @@ down: $(STAMP) ## Stop it; the data stays
 	@$(BIN)/warren down
 
 check: $(STAMP) ## Format, lint, types, architecture, unit and contract tests: under a minute
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target format lint layers types unit
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target format lint layers types unit
 	@echo "check: all good"
 
 format:

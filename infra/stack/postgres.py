@@ -113,6 +113,6 @@ def accepts(address: PostgresAddress) -> bool:
     try:
         with socket.create_connection((address.host, address.port), timeout=1) as connection:
             connection.sendall(message)
-            return connection.recv(1) == b"R"
+            return connection.recv(1024).startswith(b"R")  # all of it, or the server logs a reset
     except OSError:
         return False

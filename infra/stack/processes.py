@@ -11,6 +11,7 @@ from pathlib import Path
 from infra.stack.record import Frozen
 
 _POLL_S = 0.02
+_DEFAULT = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)  # what we ignore the servers need not ignore
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def launch(program: Program, root: Path, *, tethered: bool) -> None:
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     executable = shutil.which(argv[0]) or argv[0]
-    pid = os.posix_spawn(executable, argv, program.env, file_actions=actions, setsid=True)
+    pid = os.posix_spawn(
+        executable, argv, program.env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT
+    )
     mark = Mark(pid=pid, born=_birth(pid) or "", stop_signal=program.stop_signal)
     file = _mark_file(program.name, root)
     file.parent.mkdir(parents=True, exist_ok=True)
