@@ -18,6 +18,7 @@ from schemas.message import (
     Sha256,
     TaskMessage,
     TrainingMessage,
+    Version,
 )
 from schemas.weights import MAX_SHARDS, Blake3, ETag, ModelRef
 
@@ -57,7 +58,7 @@ class Heartbeat(Message):
     client_id: ClientId
     tasks: Annotated[tuple[TaskId, ...], Field(max_length=1_000)] = ()
     leaving: bool = False
-    version: Annotated[str, StringConstraints(max_length=64)] = ""
+    version: Version = ""
 
 
 class UpdateAccepted(TaskMessage):

@@ -81,7 +81,7 @@ def _started(message: c.StartTraining, now: datetime) -> Events:
         training_id=message.training_id,
         plan=message.plan,
         model=message.model,
-        participants=message.participants,
+        participants=tuple(sorted(set(message.participants))),
     )
     return then((started,), None, lambda training: begin(training, 0, 1, now))
 
@@ -215,8 +215,7 @@ def _rejected(training: Training, message: r.ClientRejected, now: datetime) -> E
 def _removed(training: Training, message: c.RemoveParticipants, now: datetime) -> Events:
     removed = tuple(
         e.ParticipantRemoved(training_id=training.id, client_id=client, reason=message.reason)
-        for client in sorted(set(message.clients))
-        if client in training.participants
+        for client in sorted(set(message.clients) & set(training.participants))
     )
     return then(removed, training, lambda after: settle(after, now)) if removed else ()
 

@@ -120,7 +120,7 @@ def _change(training: Training, event: TaskMessage, state: TaskState, **facts: o
 def _cancelled(training: Training) -> Training:
     """Without its open tasks: nobody waits for them any more."""
     for task in _current(training).in_state(TaskState.OPEN):
-        training = _with(training, replace(task, state=TaskState.OUT))
+        training = _with(training, replace(task, state=TaskState.CANCELLED))
     return training
 
 

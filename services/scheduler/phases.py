@@ -1,6 +1,7 @@
 """How rounds and their phases follow one another."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from math import ceil, isfinite
@@ -8,6 +9,7 @@ from math import ceil, isfinite
 from schemas import events as e
 from schemas.events import Event
 from schemas.ids import ClientId
+from schemas.message import MAX_METRICS
 from schemas.plan import Plan
 from schemas.words import Phase
 from services.scheduler.evolve import fold
@@ -122,15 +124,20 @@ def end_evaluation(training: Training, now: datetime) -> Events:
 def weighted_metrics(tasks: tuple[Task, ...]) -> dict[str, float]:
     """Per metric the mean over the clients that reported it: sum(n_k m_k) / sum(n_k), in the order given.
 
-    A mean that overflows is left out.
+    A mean that overflows is left out, and so are the names that the fewest clients reported when there are
+    more than an event can carry.
     """
     sums: dict[str, tuple[float, int]] = {}
     for task in tasks:
         for name, value in task.metrics:
             total, examples = sums.get(name, (0.0, 0))
             sums[name] = (total + task.num_examples * value, examples + task.num_examples)
-    means = {name: total / examples for name, (total, examples) in sorted(sums.items())}
-    return {name: mean for name, mean in means.items() if isfinite(mean)}
+    means = {name: total / examples for name, (total, examples) in sums.items()}
+    reporters = Counter(name for task in tasks for name, _ in task.metrics)
+    told = sorted(
+        (name for name in means if isfinite(means[name])), key=lambda name: (-reporters[name], name)
+    )
+    return {name: means[name] for name in sorted(told[:MAX_METRICS])}
 
 
 def advance(training: Training, now: datetime) -> Events:

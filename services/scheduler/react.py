@@ -36,7 +36,7 @@ def react(training: Training, event: Event) -> tuple[Order, ...]:  # noqa: C901,
         case r.UpdateAccepted() | r.UpdateRejected():
             return (Settle((_inspection(event.task_id),)),)
         case e.IntakeClosed() | e.EvaluationEnded():
-            return (ClearTimer(), *_cancel(training, event.missing, "the deadline has passed"))
+            return (ClearTimer(), *_cancel(training, "the deadline has passed"))
         case e.ParticipantRemoved():
             return _dismiss(training, event)
         case e.RoundClosed():
@@ -97,9 +97,8 @@ def _ask(training: Training, kind: TaskKind, task: TaskId, client: ClientId) -> 
     )
 
 
-def _cancel(training: Training, clients: tuple[ClientId, ...], reason: str) -> tuple[Order, ...]:
-    tasks = [task for client in clients if (task := training.task_of(client)) is not None]
-    cancelled = tuple(task for task in tasks if task.state is TaskState.OUT)
+def _cancel(training: Training, reason: str) -> tuple[Order, ...]:
+    cancelled = _round(training).in_state(TaskState.CANCELLED)
     notices = tuple(
         Send(
             order_id(task.id, "CancelTask"),
@@ -136,7 +135,8 @@ def _tell(training: Training, client: ClientId, outcome: Outcome, reason: str | 
         reason=reason,
         model=training.model if outcome is Outcome.COMPLETED else None,
     )
-    return Send(order_id(training.id, client, "TrainingEnded", outcome), notice, until_answered=False)
+    told = order_id(training.id, client, "TrainingEnded", training.seq)  # a client may leave more than once
+    return Send(told, notice, until_answered=False)
 
 
 # Aggregator

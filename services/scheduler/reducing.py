@@ -1,7 +1,5 @@
 """What the reduction of a closed round consists of."""
 
-from math import ceil
-
 from schemas import keys
 from schemas.reduction import ReducePlan
 from schemas.weights import MAX_SHARDS, PlannedUpdate
@@ -12,13 +10,13 @@ ALIGNMENT = 8  # of shards: no element is larger
 
 def shard_bytes(training: Training) -> int:
     """As planned, or as many more as keep the shards countable."""
-    least = ceil(_data_bytes(training) / MAX_SHARDS / ALIGNMENT) * ALIGNMENT
+    least = _parts(_data_bytes(training), MAX_SHARDS * ALIGNMENT) * ALIGNMENT
     return max(training.plan.shard_bytes, least)
 
 
 def shard_count(training: Training) -> int:
     """Shards are ranges of the tensors' bytes; a model without any has one empty shard."""
-    return max(1, ceil(_data_bytes(training) / shard_bytes(training)))
+    return max(1, _parts(_data_bytes(training), shard_bytes(training)))
 
 
 def plan_of(training: Training) -> ReducePlan:
@@ -39,6 +37,11 @@ def plan_of(training: Training) -> ReducePlan:
 
 def _data_bytes(training: Training) -> int:
     return training.model.size - training.model.header_size
+
+
+def _parts(whole: int, part: int) -> int:
+    """How many parts cover the whole; exact however large it is."""
+    return -(-whole // part)
 
 
 def _planned(training: Training, number: int, task: Task) -> PlannedUpdate:

@@ -20,7 +20,8 @@ class TaskState(StrEnum):
     UPLOADED = "uploaded"
     ACCEPTED = "accepted"
     REPORTED = "reported"
-    OUT = "out"  # failed, rejected, cancelled or lost
+    CANCELLED = "cancelled"  # nobody waits for it any more
+    OUT = "out"  # failed, rejected, lost, or the client has left
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,9 @@ class Training:
         newest = None
         for issue in range(1, self.plan.participation.task_attempts + 1):
             found = self.round.tasks.get(self.id_of_task(client, issue))
-            newest = found or newest
+            if found is None:
+                break
+            newest = found
         return newest
 
     def id_of_task(self, client: ClientId, issue: int = 1) -> TaskId:
