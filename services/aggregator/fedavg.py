@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from infra.streams import Chunk, ChunkStream
 from infra.weights.arrays import NUMPY
 from infra.weights.layout import Layout
 from infra.weights.refusals import WeightsPadded, WeightsTruncated
 from services.aggregator.means import mean_of
 from services.aggregator.runs import runs
-from services.aggregator.streams import Chunk, ChunkStream
 
 WEIGHT_CAP = 2**31 - 1
 TOTAL_CAP = 2**53 - 1
-STRIP = 256 << 10  # bytes of an update that are widened at once: they stay in cache
+STRIP = 1 << 20  # bytes of an update that are widened at once: they stay in cache
 
 
 class ShardMean:

@@ -11,6 +11,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from infra.streams import Chunk, ChunkStream
 from infra.weights.arrays import NUMPY
 from infra.weights.compare import require_same_header
 from infra.weights.header import MAX_HEADER, PREFIX_SIZE, header_size, parse_header
@@ -25,7 +26,6 @@ from infra.weights.refusals import (
 )
 from services.aggregator.means import FLOATS
 from services.aggregator.runs import Run, runs
-from services.aggregator.streams import Chunk, ChunkStream
 
 MAGNITUDE_LIMIT = 2.0**480  # so that neither a sum of squares nor a weighted sum can overflow
 _BLOCK = 64 << 10

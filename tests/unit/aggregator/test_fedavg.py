@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 from fractions import Fraction
 
 import ml_dtypes
@@ -155,3 +156,22 @@ def test_a_weight_is_a_positive_count_below_the_cap(weight: int) -> None:
 def test_there_is_no_mean_of_no_updates() -> None:
     with pytest.raises(ValueError, match="no updates"):
         list(ShardMean(canonical([]), range(0)).result())
+
+
+def test_memory_does_not_grow_with_the_number_of_updates() -> None:
+    layout = canonical([Tensor("w", Dtype.F32, (1 << 20,))])
+    update = bytes(layout.data_size)
+
+    def peak(updates: int) -> int:
+        tracemalloc.start()
+        chunks = (update[at : at + 65_536] for _ in range(updates) for at in range(0, len(update), 65_536))
+        mean = ShardMean(layout, range(layout.data_size))
+        for _ in range(updates):
+            mean.add(1, itertools.islice(chunks, len(update) // 65_536))
+        for _ in mean.result():
+            pass
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    assert peak(12) <= 1.05 * peak(2) <= 1.05 * 4 * layout.data_size
