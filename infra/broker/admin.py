@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -81,6 +81,14 @@ class BrokerAdmin:
         """A queue that gets the client's orders, and a login with the client's rights on it."""
         await self._queue_bound_to(queue, Exchange.CLIENTS, (str(client_id),))
         await self._login(str(client_id), password, client_permissions(client_id, queue))
+
+    async def ensure_client_queues(self, queues: Mapping[ClientId, str]) -> tuple[ClientId, ...]:
+        """Make those queues again that are missing; answers whose they are."""
+        there = {queue["name"] for queue in await self._queues()}
+        missing = {client: queue for client, queue in queues.items() if queue not in there}
+        for client, queue in missing.items():
+            await self._queue_bound_to(queue, Exchange.CLIENTS, (str(client),))
+        return tuple(missing)
 
     async def revoke_client(self, client_id: ClientId, queue: str) -> None:
         """The login is gone first, so that a closed connection cannot come back."""

@@ -6,11 +6,14 @@ from datetime import datetime
 
 from schemas.events import Event
 from schemas.ids import MessageId
+from schemas.routing import TO_SCHEDULER
 from services.scheduler.decide import Input, decide
 from services.scheduler.evolve import evolve
-from services.scheduler.orders import Order
+from services.scheduler.orders import Order, Settle
 from services.scheduler.react import react
 from services.scheduler.state import Training
+
+OPERATOR_COMMANDS = tuple(route.message for route in TO_SCHEDULER.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ def step(training: Training | None, received: Iterable[Received], now: datetime)
     events: list[Recorded] = []
     orders: list[Order] = []
     for each in received:
+        if isinstance(each.message, OPERATOR_COMMANDS):
+            orders.append(Settle((each.id,)))  # it is answered, whatever comes of it
         for event in decide(training, each.message, now):
             training = evolve(training, event)
             events.append(Recorded(training.seq, event, each.id))

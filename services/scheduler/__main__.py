@@ -1,0 +1,16 @@
+"""Starts the scheduler: python -m services.scheduler"""
+
+from functools import partial
+
+from infra.process import run_until_stopped
+from services.scheduler.app import run
+from services.scheduler.settings import Settings
+
+
+def main() -> None:
+    settings = Settings()
+    run_until_stopped(partial(run, settings), settings.log_level)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Puts the scheduler together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.broker.admin import BrokerAdmin
+from infra.broker.connection import Connection
+from infra.broker.consumer import consuming
+from infra.broker.publisher import Publisher
+from infra.broker.settings import BrokerSettings
+from infra.broker.supervise import supervise
+from infra.broker.topology import Queue, scheduler_queues
+from infra.database.engine import connect
+from infra.objects.minio_objects import MinioObjects
+from infra.objects.settings import ObjectStoreSettings
+from infra.objects.tickets import TicketOffice
+from services.scheduler.handlers import Handlers
+from services.scheduler.mending import Mender
+from services.scheduler.presence import PostgresPresence, watch
+from services.scheduler.relay import Relay
+from services.scheduler.settings import Settings
+from services.scheduler.store import PostgresTrainings
+
+Loop = Callable[[], Awaitable[None]]
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run every loop under supervision until `stop`, then finish what is in hand."""
+    broker = BrokerSettings(url=settings.broker_url)
+    async with AsyncExitStack() as held:
+        engine = connect(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
+        held.push_async_callback(engine.dispose)
+        publisher = Publisher(await held.enter_async_context(Connection(broker, "scheduler publishes")))
+        intake = await held.enter_async_context(Connection(broker, "scheduler consumes"))
+        loops = _loops(settings, engine, publisher, intake)
+        if settings.management_url:
+            admin = await held.enter_async_context(_admin(settings, broker.vhost))
+            mender = Mender(engine, admin)
+            loops["mender"] = lambda: mender.watch(settings.mend_every_s)
+        await _run_until(stop, loops)
+
+
+def _loops(
+    settings: Settings, engine: AsyncEngine, publisher: Publisher, intake: Connection
+) -> dict[str, Loop]:
+    store = _object_settings(settings)
+    relay = Relay(engine, publisher, MinioObjects(store), TicketOffice(store))
+    handlers = Handlers(PostgresTrainings(engine), relay.take)
+    presence = PostgresPresence(engine)
+
+    async def consume() -> None:
+        async with consuming(intake, publisher, scheduler_queues(), prefetch=settings.prefetch) as batches:
+            await handlers.consume(batches)
+
+    async def attend() -> None:
+        async with consuming(intake, publisher, (Queue.PRESENCE,), prefetch=settings.prefetch) as batches:
+            await watch(batches, presence)
+
+    return {
+        "consumer": consume,
+        "timers": handlers.fire_timers,
+        "relay": relay.post_fresh,
+        "reconciler": relay.post_due,
+        "listener": relay.listen,
+        "presence": attend,
+    }
+
+
+async def _run_until(stop: asyncio.Event, loops: dict[str, Loop]) -> None:
+    tasks = [asyncio.create_task(supervise(name, loop), name=name) for name, loop in loops.items()]
+    try:
+        await stop.wait()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _admin(settings: Settings, vhost: str) -> BrokerAdmin:
+    assert settings.management_url is not None
+    password = settings.management_password.get_secret_value()
+    return BrokerAdmin(settings.management_url, settings.management_user, password, vhost)
+
+
+def _object_settings(settings: Settings) -> ObjectStoreSettings:
+    return ObjectStoreSettings(
+        url=settings.s3_url,
+        public_url=settings.s3_public_url,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        bucket=settings.s3_bucket,
+        write_once=settings.s3_write_once,
+    )

@@ -1,0 +1,134 @@
+"""The read side: what REST answers from, derived from events."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Executable, insert, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from infra.database.tables import metrics, model_versions, models, participants, rounds
+from schemas import events as e
+from schemas import reports as r
+from schemas.words import Phase
+from services.scheduler.saga import Recorded
+from services.scheduler.state import Training
+
+Statement = tuple[Executable, list[dict[str, Any]]]
+
+ABANDONED = "abandoned"
+AGGREGATED = "aggregated"
+
+
+def projected(training: Training, events: Iterable[Recorded], now: datetime) -> Iterator[Statement]:
+    """The statements that bring the read side to the state after `events`."""
+    measured: list[dict[str, Any]] = []
+    for recorded in events:
+        match recorded.event:
+            case r.ModelUploaded() as event:
+                measured += _measured(training, event, "train", now)
+            case r.MetricsReported() as event:
+                measured += _measured(training, event, "test", now)
+            case event:
+                yield from _of_event(training, event, now)
+    if measured:
+        yield insert(metrics), measured
+    yield from _counts(training)
+
+
+def summary(training: Training, now: datetime) -> dict[str, Any]:
+    """The training's own row."""
+    current = training.round
+    return {
+        "seq": training.seq,
+        "state": training.state.value,
+        "reason": training.reason,
+        "round": current.number if current else None,
+        "attempt": current.attempt if current else None,
+        "phase": current.phase.value if current and not training.is_over else None,
+        "arrived": current.arrived if current else 0,
+        "expected": len(current.clients) if current else 0,
+        "updated_at": now,
+    }
+
+
+def _of_event(training: Training, event: e.Event, now: datetime) -> Iterator[Statement]:
+    match event:
+        case e.RoundStarted():
+            yield _round_started(event, now)
+        case e.RoundAbandoned():
+            yield _round(event.training_id, event.round, state=ABANDONED, ended_at=now)
+        case e.RoundAggregated():
+            yield _round(
+                event.training_id, event.round, state=AGGREGATED, sha256=event.model.sha256, ended_at=now
+            )
+            yield from _new_version(event)
+        case e.EvaluationEnded():
+            yield _round(event.training_id, event.round, metrics=dict(event.metrics))
+        case e.ParticipantsAdded():
+            rows = [{"training_id": event.training_id, "client_id": client} for client in event.clients]
+            fresh = {"removed_at": None, "removed_reason": None}
+            yield (
+                upsert(participants).on_conflict_do_update(constraint=participants.primary_key, set_=fresh),
+                rows,
+            )
+        case e.ParticipantRemoved():
+            removed = update(participants).where(
+                participants.c.training_id == event.training_id, participants.c.client_id == event.client_id
+            )
+            yield removed.values(removed_at=now, removed_reason=event.reason), []
+        case _:
+            return
+
+
+def _round_started(event: e.RoundStarted, now: datetime) -> Statement:
+    fresh = {
+        "attempt": event.attempt,
+        "state": Phase.TRAINING.value,
+        "expected": len(event.clients),
+        "arrived": 0,
+        "accepted": 0,
+        "started_at": now,
+        "ended_at": None,
+    }
+    row = {"training_id": event.training_id, "round": event.round, **fresh}
+    return upsert(rounds).values(row).on_conflict_do_update(constraint=rounds.primary_key, set_=fresh), []
+
+
+def _round(training: object, number: int, **changes: object) -> Statement:
+    chosen = (rounds.c.training_id == training, rounds.c.round == number)
+    return update(rounds).where(*chosen).values(**changes), []
+
+
+def _new_version(event: e.RoundAggregated) -> Iterator[Statement]:
+    model = event.model
+    row = {**model.model_dump(), "training_id": event.training_id}
+    yield upsert(model_versions).values(row).on_conflict_do_nothing(), []
+    yield update(models).where(models.c.id == model.model_id).values(version=model.version), []
+
+
+def _measured(
+    training: Training, event: r.ModelUploaded | r.MetricsReported, identifier: str, now: datetime
+) -> list[dict[str, Any]]:
+    """`step` is the version that was measured; for a training's own metrics, the one they lead to."""
+    return [
+        {
+            "model_id": training.model.model_id,
+            "identifier": identifier,
+            "key": name,
+            "value_float": value,
+            "step": event.round + 1,
+            "reporter_id": event.client_id,
+            "at": now,
+        }
+        for name, value in event.metrics.items()
+    ]
+
+
+def _counts(training: Training) -> Iterator[Statement]:
+    current = training.round
+    if current is None or current.phase not in {Phase.TRAINING, Phase.AGGREGATING}:
+        return
+    chosen = (rounds.c.training_id == training.id, rounds.c.round == current.number)
+    counts = {"arrived": current.arrived, "accepted": current.accepted, "state": current.phase.value}
+    yield update(rounds).where(*chosen).values(**counts), []

@@ -1,0 +1,182 @@
+"""Publishes what the outbox holds, until it is confirmed or answered."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from sqlalchemy import Uuid, any_, bindparam, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.broker.outgoing import Outgoing
+from infra.broker.publisher import Confirmed, Outcome, Publisher
+from infra.database.tables import OUTBOX_CHANNEL, outbox
+from infra.objects.store import ObjectStore
+from infra.objects.tickets import TicketOffice
+from schemas.ids import MessageId
+from schemas.routing import TRAINING_HEADER, Exchange
+from services.scheduler.access import signed
+from services.scheduler.posting import OBJECTS, Post, Stamp
+from services.scheduler.store import LEASE_S
+
+log = logging.getLogger(__name__)
+
+_BATCH = 500
+_POLL_S = 1.0
+_LONGEST_LEASE_S = 600
+_NOTICE_ATTEMPTS = 8  # a notice for a client that has no queue any more is dropped then
+
+
+class Relay:
+    """Any number of relays may run: rows are leased, and whoever receives a message twice can tell.
+
+    What its own process has committed it posts at once; the table is read for what others wrote, for what a
+    relay that died has left, and for commands that nobody has answered.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, publisher: Publisher, objects: ObjectStore, office: TicketOffice
+    ) -> None:
+        self._engine = engine
+        self._publisher = publisher
+        self._objects = objects
+        self._office = office
+        self._fresh: deque[Post] = deque()
+        self._stirred = asyncio.Event()
+        self._noticed = asyncio.Event()
+
+    def take(self, posts: Sequence[Post]) -> None:
+        """Posts that have just been committed, leased to this process."""
+        self._fresh.extend(posts)
+        self._stirred.set()
+
+    async def post_fresh(self) -> None:
+        """A background loop."""
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            while self._fresh:
+                batch = [self._fresh.popleft() for _ in range(min(_BATCH, len(self._fresh)))]
+                await self._post(batch)
+
+    async def post_due(self, poll_s: float = _POLL_S) -> None:
+        """A background loop: the reconciler."""
+        await self._release_unconfirmed()
+        while True:
+            self._noticed.clear()  # before reading: what comes while we read is not missed
+            while batch := await self._claim():
+                await self._post(batch)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._noticed.wait(), poll_s)
+
+    async def listen(self) -> None:
+        """A background loop: hears at once of rows that others wrote.  Ends when its connection does."""
+        ended = asyncio.Event()
+        async with self._engine.connect() as connection:
+            line = (await connection.get_raw_connection()).driver_connection
+            assert line is not None
+            line.add_termination_listener(lambda _: ended.set())
+            await line.add_listener(OUTBOX_CHANNEL, lambda *_: self._noticed.set())
+            await ended.wait()
+
+    async def _post(self, posts: Sequence[Post]) -> None:
+        objects = [post for post in posts if post.exchange == OBJECTS]
+        messages = [post for post in posts if post.exchange != OBJECTS]
+        for post in objects:
+            await asyncio.to_thread(self._objects.put, post.routing_key, (post.body,), len(post.body))
+        outcomes = await self._publisher.publish_all([self._outgoing(post) for post in messages])
+        done = [post.id for post in objects]
+        done += [post.id for post, outcome in zip(messages, outcomes, strict=True) if _is_done(post, outcome)]
+        if done:
+            await self._mark(done)
+
+    def _outgoing(self, post: Post) -> Outgoing:
+        body = post.body
+        if post.exchange == Exchange.CLIENTS:
+            body = signed(body, self._office, datetime.now(UTC))
+        stamp = Stamp.model_validate_json(post.body)
+        return Outgoing(
+            exchange=post.exchange,
+            key=post.routing_key,
+            body=body,
+            message_id=str(post.id),
+            type=stamp.type,
+            correlation_id=str(post.training_id),
+            timestamp=stamp.time,
+            headers={TRAINING_HEADER: str(post.training_id)},
+        )
+
+    async def _mark(self, ids: Sequence[MessageId]) -> None:
+        """Events and notices are done once confirmed; commands wait for their answer."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_RELAXED)
+            await connection.execute(_DONE, {"ids": ids})
+            await connection.execute(_CONFIRMED, {"ids": ids})
+
+    async def _claim(self) -> Sequence[Post]:
+        async with self._engine.begin() as connection:
+            await connection.execute(_RELAXED)
+            await connection.execute(_DROP_VAIN_NOTICES)
+            found = (await connection.execute(_CLAIM)).all()
+        return [Post(*row[:-1]) for row in sorted(found, key=lambda row: row.position)]
+
+    async def _release_unconfirmed(self) -> None:
+        """What a process that died had leased: perhaps never published."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_RELEASE)
+
+
+def _is_done(post: Post, outcome: Outcome) -> bool:
+    if isinstance(outcome, Confirmed):
+        return True
+    log.warning(
+        "message was not confirmed",
+        extra={"training": str(post.training_id), "key": post.routing_key, "why": str(outcome)},
+    )
+    return False
+
+
+# Losing one of these changes costs a repeat, so they need not wait for the disk.
+_RELAXED = text("SET LOCAL synchronous_commit = off")
+
+_is_due = outbox.c.due_at <= func.clock_timestamp()
+_is_named = outbox.c.id == any_(bindparam("ids", type_=ARRAY(Uuid)))
+_lease_s = func.least(LEASE_S * func.power(2, outbox.c.attempts), _LONGEST_LEASE_S)
+
+_DONE = delete(outbox).where(_is_named, ~outbox.c.until_answered)
+_CONFIRMED = update(outbox).where(_is_named, outbox.c.until_answered).values(confirmed=True)
+_RELEASE = update(outbox).where(~outbox.c.confirmed).values(due_at=func.clock_timestamp())
+_DROP_VAIN_NOTICES = delete(outbox).where(
+    _is_due,
+    ~outbox.c.until_answered,
+    outbox.c.exchange == Exchange.CLIENTS,
+    outbox.c.attempts >= _NOTICE_ATTEMPTS,
+)
+_CLAIM = (
+    update(outbox)
+    .where(
+        outbox.c.id.in_(
+            select(outbox.c.id)
+            .where(_is_due)
+            .order_by(outbox.c.position)
+            .limit(_BATCH)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(
+        attempts=outbox.c.attempts + 1,
+        due_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, _lease_s),
+    )
+    .returning(
+        outbox.c.id,
+        outbox.c.training_id,
+        outbox.c.exchange,
+        outbox.c.routing_key,
+        outbox.c.body,
+        outbox.c.until_answered,
+        outbox.c.position,
+    )
+)
