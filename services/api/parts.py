@@ -1,0 +1,34 @@
+"""What the API works with."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from infra.objects.store import ObjectStore
+from schemas.ids import ClientId
+from services.api.credentials import Passwords
+from services.api.settings import Settings
+
+
+class Enrolment(Protocol):
+    """The broker's side of a client.  Every method may be repeated."""
+
+    async def enrol_client(self, client_id: ClientId, password: str, queue: str) -> None: ...
+
+    async def revoke_client(self, client_id: ClientId, queue: str) -> None: ...
+
+    async def depths(self) -> dict[str, int]:
+        """Answers if the broker's management does."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: Settings
+    database: AsyncEngine
+    files: ObjectStore
+    broker: Enrolment
+    passwords: Passwords
