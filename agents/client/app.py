@@ -1,0 +1,147 @@
+"""Puts the agent together, runs it, and stops it without losing anything."""
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from agents.client.broker import BrokerUplink, open_patiently, take_commands
+from agents.client.credentials import Credentials, read_credentials, sole_user_of
+from agents.client.handlers import Commands
+from agents.client.models import Models
+from agents.client.policy import Policy, read_policy
+from agents.client.presence import beat, heartbeat
+from agents.client.runner import Runner
+from agents.client.scripts import ScriptRunner, UserCode, WarmScriptRunner
+from agents.client.settings import Settings, inherited_environment
+from agents.client.store import SqliteJournal
+from agents.client.tasks import Tasks
+from agents.client.trainers import TrainerRunner
+from agents.client.transfer import HttpTransfer, Transfer
+from agents.client.uplink import Uplink
+from agents.client.work import Work
+from infra.broker.connection import Connection
+from infra.broker.publisher import Publisher
+from infra.broker.supervise import supervise
+from schemas.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+REFUSED_TO_START = 2
+_LAST_WORD_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    settings: Settings
+    credentials: Credentials
+    journal: SqliteJournal
+    tasks: Tasks
+    commands: Commands
+    uplink: Uplink
+    runner: Runner
+    transfer: Transfer
+    lines: tuple[Connection, Connection]  # to take commands, to report
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code.  2: it cannot start like this."""
+    try:
+        credentials, policy = read_credentials(settings.credentials), read_policy(settings.policy)
+        with sole_user_of(settings.data):
+            asyncio.run(_serve(settings, credentials, policy))
+    except Refusal as no:
+        log.error("agent cannot run: %s", no, extra={"code": no.code})
+        return REFUSED_TO_START
+    return 0
+
+
+def create_agent(settings: Settings, credentials: Credentials, policy: Policy) -> Agent:
+    data, client = settings.data.resolve(), credentials.client
+    lines = (
+        Connection(credentials.broker, "agent commands"),
+        Connection(credentials.broker, "agent reports"),
+    )
+    uplink = BrokerUplink(Publisher(lines[1]), client)
+    journal = SqliteJournal(data / "journal.db")
+    journal.expire(datetime.now(UTC) - timedelta(days=settings.keep_closed_days))
+    runner, transfer = create_runner(settings), HttpTransfer()
+    work = Work(data, Models(data / "models"), transfer, runner)
+    tasks = Tasks(journal, work, uplink, parallel=settings.parallel_tasks)
+    commands = Commands(client, tasks, policy, keep_state=settings.keep_state)
+    return Agent(settings, credentials, journal, tasks, commands, uplink, runner, transfer, lines)
+
+
+def create_runner(settings: Settings) -> Runner:
+    how = UserCode(
+        executor=settings.executor,
+        cwd=settings.workdir.resolve(),
+        env=inherited_environment(),
+        patience_s=settings.patience_s,
+    )
+    if settings.trainer:
+        return TrainerRunner(settings.trainer, how)
+    assert settings.script, "the settings say one or the other"
+    script = settings.script.resolve()
+    if settings.preload:
+        return WarmScriptRunner(script, settings.preload, how, settings.parallel_tasks)
+    return ScriptRunner(script, how)
+
+
+async def _serve(settings: Settings, credentials: Credentials, policy: Policy) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    agent = create_agent(settings, credentials, policy)
+    log.info("agent was started", extra={"client": str(credentials.client)})
+    if isinstance(agent.runner, WarmScriptRunner):
+        await agent.runner.warm_up()
+    agent.tasks.resume()
+    beating = asyncio.create_task(
+        beat(agent.uplink, credentials.client, lambda: agent.tasks.in_hand, settings.heartbeat_s)
+    )
+    taking = asyncio.create_task(_take(agent))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end(stopping)
+        refusal = await _end(taking)
+        await _leave(agent, beating)
+    if refusal:
+        raise refusal
+
+
+async def _take(agent: Agent) -> None:
+    """Only the first login is decisive: later, somebody may put right what was revoked by mistake."""
+    line, settings = agent.lines[0], agent.settings
+    await open_patiently(line)
+
+    async def attend() -> None:
+        await open_patiently(line)
+        await take_commands(line, agent.credentials.queue, settings.prefetch, agent.commands.obey)
+
+    await supervise("commands", attend)
+
+
+async def _leave(agent: Agent, beating: asyncio.Task[None]) -> None:
+    await agent.tasks.leave(agent.settings.grace_s)
+    await _end(beating)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORD_S):
+            await agent.uplink.beat(heartbeat(agent.credentials.client, (), leaving=True))
+    await agent.runner.close()
+    await agent.transfer.close()
+    for line in agent.lines:
+        await line.close()
+    agent.journal.close()
+    log.info("agent has left", extra={"client": str(agent.credentials.client)})
+
+
+async def _end(task: asyncio.Task[None] | asyncio.Task[bool]) -> BaseException | None:
+    """Cancel it; what it raised before that, if anything."""
+    task.cancel()
+    await asyncio.wait({task})
+    return None if task.cancelled() else task.exception()

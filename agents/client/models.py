@@ -1,0 +1,50 @@
+"""Downloaded models, by their sha256: shared by tasks, trusted only when their bytes were read."""
+
+import asyncio
+from collections.abc import Collection
+from pathlib import Path
+
+from agents.client.results import sha256_of
+from schemas.weights import ModelRef
+
+_SUFFIX = ".safetensors"
+
+
+class Models:
+    """A folder of models.  What an earlier process left there is hashed before it is used."""
+
+    def __init__(self, folder: Path, keep_unused: int = 2) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob("*.part"):
+            leftover.unlink()
+        self._folder = folder
+        self._keep_unused = keep_unused
+        self._verified: list[str] = []  # the most recently used last
+
+    def path(self, model: ModelRef) -> Path:
+        return self._folder / f"{model.sha256}{_SUFFIX}"
+
+    async def has(self, model: ModelRef) -> bool:
+        """Whether it is there, unharmed.  A harmed one is removed."""
+        path = self.path(model)
+        if not path.exists():
+            return False
+        if model.sha256 not in self._verified and await asyncio.to_thread(sha256_of, path) != model.sha256:
+            path.unlink(missing_ok=True)
+            return False
+        self.use(model)
+        return True
+
+    def use(self, model: ModelRef) -> None:
+        """It was verified just now: when it was downloaded, or read."""
+        if model.sha256 in self._verified:
+            self._verified.remove(model.sha256)
+        self._verified.append(model.sha256)
+
+    def prune(self, needed: Collection[str]) -> None:
+        """Remove what no open task needs, but for the most recently used."""
+        kept = {*needed, *self._verified[-self._keep_unused :]}
+        for path in self._folder.glob(f"*{_SUFFIX}"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+        self._verified = [sha256 for sha256 in self._verified if sha256 in kept]

@@ -1,0 +1,45 @@
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from agents.client.runner import Assignment, Runner, prepare
+from agents.client.scripts import ScriptRunner, UserCode, WarmScriptRunner
+from agents.client.settings import inherited_environment
+from agents.client.training import Order
+from tests.unit.client.builders import to_train, write_model
+
+Assign = Callable[..., Assignment]
+
+
+@pytest.fixture
+def assign(tmp_path: Path) -> Assign:
+    """An assignment whose folder is ready and whose model is there."""
+
+    def make(order: Order | None = None) -> Assignment:
+        asked = order or to_train()
+        model, folder = write_model(tmp_path), tmp_path / "tasks" / str(asked.task_id)
+        assignment = Assignment(order=asked, model=model, folder=folder, state=tmp_path / "state")
+        prepare(assignment)
+        return assignment
+
+    return make
+
+
+@pytest.fixture
+def how(tmp_path: Path) -> UserCode:
+    return UserCode(executor="python3", cwd=tmp_path, env=inherited_environment(), patience_s=0.2)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    return tmp_path / "site.py"
+
+
+@pytest.fixture(params=["cold", "warm"])
+async def script_runner(request: pytest.FixtureRequest, script: Path, how: UserCode) -> AsyncIterator[Runner]:
+    """Both ways to run a script keep one contract."""
+    warm = WarmScriptRunner(script, ("json", "no_such_module"), how, parallel=1)
+    runner: Runner = warm if request.param == "warm" else ScriptRunner(script, how)
+    yield runner
+    await runner.close()
