@@ -111,11 +111,8 @@ class BrokerAdmin:
         return {queue["name"]: queue.get("messages", 0) for queue in await self._queues()}
 
     async def drop_connections(self, login: str) -> None:
-        """Close every connection of a login; whoever may comes back."""
-        found = await self._call("GET", "connections")
-        for connection in found:
-            if connection.get("user") == login and connection.get("vhost") == self.vhost:
-                await self._delete(f"connections/{quote(connection['name'], safe='')}")
+        """Close every connection of a login, on all virtual hosts; who still has a login comes back."""
+        await self._delete(f"connections/username/{quote(login, safe='')}")
 
     async def delete_vhost(self) -> None:
         """All queues and messages in it go with it."""

@@ -11,7 +11,7 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 
 from infra.broker.connection import Connection, guarded
-from infra.broker.delivery import Delivery, dead_lettered, received, retried
+from infra.broker.delivery import Arrival, Delivery, dead_lettered, received, retried
 from infra.broker.errors import ChannelDied
 from infra.broker.publisher import Publisher
 
@@ -19,7 +19,7 @@ Batch = tuple[Delivery, ...]
 
 
 class Intake:
-    """The deliveries of one channel.  It lives as long as its channel: then `ChannelDied`, and a new one is due.
+    """The deliveries of one channel.  It lives as long as that: then `ChannelDied`, and a new one is due.
 
     Deliveries are handed out in the order in which they came, over all queues of the channel.
     """
@@ -73,7 +73,14 @@ class Intake:
         return [(done, True), *single] if done else single
 
     async def _on_message(self, queue: str, message: DeliveredMessage) -> None:
-        delivery = received(message, queue, self._login)
+        arrival = Arrival(
+            queue,
+            self._login,
+            message.routing_key or "",
+            message.delivery_tag or 0,
+            redelivered=bool(message.redelivered),
+        )
+        delivery = received(message.header.properties, message.body, arrival)
         self._unacked[delivery.delivery_tag] = delivery
         self._waiting.append(delivery)
         self._stirred.set()

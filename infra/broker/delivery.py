@@ -1,14 +1,13 @@
 """A message that came in, who sent it, and what it looks like when it is passed on."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from aiormq.abc import DeliveredMessage
+from aiormq import spec
 
 from infra.broker.errors import Forged
-from infra.broker.outgoing import Outgoing
+from infra.broker.outgoing import Headers, Outgoing
 from infra.broker.topology import DEAD_LETTERS, LADDER
 from schemas.routing import ATTEMPT_HEADER, ORIGIN_HEADER, REASON_HEADER
 
@@ -36,29 +35,39 @@ class Delivery:
     delivery_tag: int
     correlation_id: str | None = None
     timestamp: datetime | None = None
-    headers: Mapping[str, Any] = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
 
     @property
     def has_copies(self) -> bool:
         return not _COPIES.isdisjoint(self.headers)
 
 
-def received(message: DeliveredMessage, queue: str, login: str) -> Delivery:
-    """`login` is our own: only what we ourselves put on the retry ladder may say who sent it at first."""
-    told = message.header.properties
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where and how a message came in.  `login` is our own."""
+
+    queue: str
+    login: str
+    routing_key: str
+    delivery_tag: int
+    redelivered: bool
+
+
+def received(told: spec.Basic.Properties, body: bytes, at: Arrival) -> Delivery:
+    """Only what we ourselves put on the retry ladder may say who sent it at first."""
     headers = dict(told.headers or {})
-    is_ours = told.user_id == login and SENDER_HEADER in headers
+    is_ours = told.user_id == at.login and SENDER_HEADER in headers
     return Delivery(
-        queue=queue,
-        body=message.body,
+        queue=at.queue,
+        body=body,
         message_id=told.message_id or "",
         type=told.message_type or "",
         user_id=told.user_id,
         sender=(str(headers[SENDER_HEADER]) or None) if is_ours else told.user_id,
-        routing_key=str(headers.get(KEY_HEADER, "")) if is_ours else message.routing_key or "",
+        routing_key=str(headers.get(KEY_HEADER, "")) if is_ours else at.routing_key,
         attempt=_count(headers.get(ATTEMPT_HEADER)) if is_ours else 0,
-        redelivered=bool(message.redelivered),
-        delivery_tag=message.delivery_tag or 0,
+        redelivered=at.redelivered,
+        delivery_tag=at.delivery_tag,
         correlation_id=told.correlation_id,
         timestamp=told.timestamp,
         headers=headers,
@@ -108,7 +117,7 @@ def _passed_on(delivery: Delivery, exchange: str, key: str, reason: str, attempt
     )
 
 
-def _kept(headers: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(headers: Headers) -> dict[str, Any]:
     """Without the broker's own headers, and without those that would make it send copies."""
     return {name: value for name, value in headers.items() if name not in _COPIES and name[:2] != "x-"}
 

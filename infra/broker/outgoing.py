@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from aiormq import spec
 
@@ -10,7 +11,7 @@ from schemas.envelope import CONTENT_TYPE, Envelope, encode
 from schemas.message import Message
 from schemas.routing import TRAINING_HEADER
 
-Headers = Mapping[str, str | int]
+Headers = Mapping[str, Any]  # whatever AMQP carries: what is passed on may bring headers of others
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ _STEADY_S = 60.0
 
 
 async def supervise(name: str, loop: Callable[[], Awaitable[None]]) -> NoReturn:
-    """Run the loop again whenever it ends or raises, waiting longer while it fails fast.  Ends by cancellation."""
+    """Run the loop again whenever it ends or raises, after growing waits.  Ends by cancellation."""
     waits = jittered()
     while True:
         started = time.monotonic()
