@@ -58,11 +58,10 @@ def _make_cluster(
         account = _account()
         os.chown(draft, account.pw_uid, account.pw_gid)
     as_user = ("setpriv", *privileges, "--") if privileges else ()
-    log = log_file("initdb", data.parent)
-    _run((*as_user, *_initdb(binaries, address, draft)), "", log)
+    _run((*as_user, *_initdb(binaries, address, draft)), "", data.parent)
     # On its standard input because a password among the arguments would be seen by everybody.
     sql = f"ALTER USER {address.user} PASSWORD '{address.password}'\nCREATE DATABASE {address.database}\n"
-    _run((*as_user, str(binaries.postgres), "--single", "-D", str(draft), "postgres"), sql, log)
+    _run((*as_user, str(binaries.postgres), "--single", "-D", str(draft), "postgres"), sql, data.parent)
     draft.rename(data)
 
 
@@ -74,14 +73,15 @@ def _initdb(binaries: Binaries, address: PostgresAddress, data: Path) -> tuple[s
     )
 
 
-def _run(argv: tuple[str, ...], text: str, log: Path) -> None:
+def _run(argv: tuple[str, ...], text: str, root: Path) -> None:
+    log = log_file("initdb", root)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         done = subprocess.run(  # noqa: S603 - our own arguments
             argv, input=text, text=True, stdout=output, stderr=output, env=_environment(), check=False
         )
     if done.returncode:
-        raise ServerDidNotStart("postgres", f"could not make its cluster (exit {done.returncode})", log)
+        raise ServerDidNotStart("initdb", f"ended with {done.returncode}", root)
 
 
 def _privileges(root: Path) -> tuple[str, ...]:

@@ -1,15 +1,18 @@
 """One server process: started on its own, found again after a crash, stopped with patience."""
 
+import contextlib
+import logging
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from infra.stack.record import Frozen
 
+log = logging.getLogger(__name__)
 _POLL_S = 0.02
 _DEFAULT = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)  # what we ignore the servers need not ignore
 
@@ -23,7 +26,7 @@ class Program:
     env: Mapping[str, str]
     is_ready: Callable[[], bool]
     stop_signal: signal.Signals = signal.SIGTERM
-    privileges: tuple[str, ...] = field(default=())  # arguments of setpriv(1)
+    privileges: tuple[str, ...] = ()  # arguments of setpriv(1)
 
 
 class Mark(Frozen):
@@ -35,24 +38,22 @@ class Mark(Frozen):
 
 
 class ServerDidNotStart(Exception):
-    def __init__(self, name: str, why: str, log: Path) -> None:
-        tail = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
-        super().__init__("\n  ".join([f"{name} {why}; the end of {log}:", *tail]))
+    """Says why, with the end of its log."""
 
-
-class ServerDidNotStop(Exception):
-    def __init__(self, name: str, pid: int) -> None:
-        super().__init__(f"{name} (pid {pid}) did not stop in time and was killed")
+    def __init__(self, name: str, why: str, root: Path) -> None:
+        file = log_file(name, root)
+        tail = file.read_text(errors="replace").splitlines()[-15:] if file.exists() else []
+        super().__init__("\n  ".join([f"{name} {why}; the end of {file}:", *tail]))
 
 
 def launch(program: Program, root: Path, *, tethered: bool) -> None:
     """Start it in a session of its own.  Tethered: it is killed when the calling *thread* ends, however."""
     argv = _wrapped(program, tethered=tethered)
-    log = log_file(program.name, root)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    output = log_file(program.name, root)
+    output.parent.mkdir(parents=True, exist_ok=True)
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_OPEN, 1, str(output), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     executable = shutil.which(argv[0]) or argv[0]
@@ -79,28 +80,26 @@ def running(name: str, root: Path) -> Mark | None:
 
 
 def wait_ready(program: Program, root: Path, timeout_s: float) -> None:
-    log = log_file(program.name, root)
     deadline = time.monotonic() + timeout_s
-    while not program.is_ready():
-        if not is_running(program.name, root):
-            raise ServerDidNotStart(program.name, "ended at once", log)
+    while is_running(program.name, root):
+        if program.is_ready():
+            return
         if time.monotonic() > deadline:
-            raise ServerDidNotStart(program.name, f"was not ready after {timeout_s:.0f} s", log)
+            raise ServerDidNotStart(program.name, f"was not ready after {timeout_s:.0f} s", root)
         time.sleep(_POLL_S)
+    raise ServerDidNotStart(program.name, "ended at once", root)
 
 
 def stop(names: Iterable[str], root: Path, timeout_s: float) -> None:
-    """Ask all of them to end, wait for each.  Killed only when they outlast their time."""
+    """Ask all of them to end and wait for each.  Killed is only what outlasts its time."""
     asked = {name: mark for name in names if (mark := running(name, root))}
     for mark in asked.values():
-        os.kill(mark.pid, mark.stop_signal)
+        _send(mark, mark.stop_signal)
     deadline = time.monotonic() + timeout_s
     for name, mark in asked.items():
-        while _is_alive(mark):
-            if time.monotonic() > deadline:
-                os.kill(mark.pid, signal.SIGKILL)
-                raise ServerDidNotStop(name, mark.pid)
-            time.sleep(_POLL_S)
+        if not _ends_before(deadline, mark):
+            log.warning("server did not stop in time and was killed", extra={"server": name})
+            _send(mark, signal.SIGKILL)
         _mark_file(name, root).unlink(missing_ok=True)
 
 
@@ -115,6 +114,19 @@ def _mark_file(name: str, root: Path) -> Path:
 def _wrapped(program: Program, *, tethered: bool) -> tuple[str, ...]:
     options = (*program.privileges, *(("--pdeathsig", "KILL") if tethered else ()))
     return ("setpriv", *options, "--", *program.argv) if options else program.argv
+
+
+def _send(mark: Mark, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it was faster
+        os.kill(mark.pid, number)
+
+
+def _ends_before(deadline: float, mark: Mark) -> bool:
+    while _is_alive(mark):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def _is_alive(mark: Mark) -> bool:

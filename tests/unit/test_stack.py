@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from infra.stack import install, processes, rabbitmq
 from infra.stack.install import ServerMissing
+from infra.stack.processes import Program, ServerDidNotStart
 from infra.stack.record import HOST, Record
 
 
@@ -17,6 +18,12 @@ def a_folder_with(folder: Path, *programs: str) -> Path:
     for name in programs:
         (folder / name).touch(mode=0o755)
     return folder
+
+
+def a_program(script: str, ready: Path = Path("never")) -> Program:
+    """A shell script that is ready once the file is there; it may write it as `started`."""
+    script = script.replace("> started", f"> {ready}")
+    return Program(name="sh", argv=("/bin/sh", "-c", script), env=dict(os.environ), is_ready=ready.exists)
 
 
 def test_the_first_folder_that_has_a_program_wins(tmp_path: Path) -> None:
@@ -98,6 +105,31 @@ def test_a_pid_file_that_is_not_about_our_process_is_ignored(tmp_path: Path, con
     file.write_text(content)
     assert processes.running("postgres", tmp_path) is None
     processes.stop(["postgres"], tmp_path, timeout_s=1)
+
+
+def test_a_process_that_ends_at_once_is_reported_with_what_it_said(tmp_path: Path) -> None:
+    program = a_program("echo port 1 is not for you; exit 3")
+    processes.launch(program, tmp_path, tethered=True)
+    with pytest.raises(ServerDidNotStart, match=r"sh ended at once.*\n.*port 1 is not for you"):
+        processes.wait_ready(program, tmp_path, timeout_s=5)
+
+
+def test_a_process_that_does_not_become_ready_is_reported(tmp_path: Path) -> None:
+    program = a_program("exec sleep 60")
+    processes.launch(program, tmp_path, tethered=True)
+    with pytest.raises(ServerDidNotStart, match="not ready after 0 s"):
+        processes.wait_ready(program, tmp_path, timeout_s=0)
+    processes.stop(["sh"], tmp_path, timeout_s=5)
+    assert not processes.is_running("sh", tmp_path)
+
+
+def test_only_what_outlasts_its_time_is_killed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stubborn = a_program("trap '' TERM; echo > started; while :; do sleep 0.05; done", tmp_path / "started")
+    processes.launch(stubborn, tmp_path, tethered=True)
+    processes.wait_ready(stubborn, tmp_path, timeout_s=5)
+    processes.stop(["sh"], tmp_path, timeout_s=0.1)
+    assert caplog.messages == ["server did not stop in time and was killed"]
+    assert not processes.is_running("sh", tmp_path)
 
 
 def test_rabbitmq_is_told_every_limit() -> None:
