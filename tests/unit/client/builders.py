@@ -41,7 +41,7 @@ def a_ticket(url: str = "memory:") -> Access:
     )
 
 
-def to_train(  # noqa: PLR0917 -- a builder
+def to_train(
     task_id: UUID | None = None,
     access: Access | None = None,
     deadline: datetime = DEADLINE,

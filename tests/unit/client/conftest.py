@@ -1,3 +1,4 @@
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def assign(tmp_path: Path) -> Assign:
 
 @pytest.fixture
 def how(tmp_path: Path) -> UserCode:
-    return UserCode(executor="python3", cwd=tmp_path, env=inherited_environment(), patience_s=0.2)
+    return UserCode(executor=sys.executable, cwd=tmp_path, env=inherited_environment(), patience_s=0.2)
 
 
 @pytest.fixture

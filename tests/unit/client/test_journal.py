@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -8,6 +9,8 @@ from agents.client import training
 from agents.client.store import Journal, MemoryJournal, SqliteJournal
 from schemas.ids import TrainingId
 from tests.unit.client.builders import NOON, TRAINING, a_ticket, to_train
+
+NIL = TrainingId(UUID(int=0))
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -81,6 +84,3 @@ def test_no_url_reaches_the_disk(tmp_path: Path) -> None:
     journal.keep(training.received(to_train(access=a_ticket("https://secret.example"))), NOON)
     journal.close()
     assert not any(b"secret.example" in file.read_bytes() for file in tmp_path.iterdir())
-
-
-NIL = TrainingId(TRAINING.__class__(int=0))

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110, ASYNC240 -- tests may look at the disk, and wait by looking
 import asyncio
 import json
 import os
@@ -35,7 +36,8 @@ async def test_a_script_is_told_everything_by_arguments_environment_and_config(
     script_runner: Runner, assign: Assign, script: Path
 ) -> None:
     script.write_text(SHOW)
-    assignment, order = assign(order := to_train()), order
+    order = to_train()
+    assignment = assign(order)
     assert await script_runner.run(assignment) == 0
     shown = json.loads(assignment.result.read_text())
     ids = ["--training-id", str(order.training_id), "--round", "4", "--model-id", str(order.model.model_id)]

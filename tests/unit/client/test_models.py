@@ -1,0 +1,32 @@
+from pathlib import Path
+
+from agents.client.models import Models
+from tests.unit.client.builders import MODEL_BYTES, a_ref
+
+
+async def test_a_model_left_by_an_earlier_process_is_used_if_it_is_unharmed(tmp_path: Path) -> None:
+    models = Models(tmp_path)
+    models.path(a_ref()).write_bytes(MODEL_BYTES)
+    assert await Models(tmp_path).has(a_ref())
+
+
+async def test_a_harmed_model_is_removed(tmp_path: Path) -> None:
+    models = Models(tmp_path)
+    models.path(a_ref()).write_bytes(MODEL_BYTES[:-1])
+    assert not await Models(tmp_path).has(a_ref())
+    assert not models.path(a_ref()).exists()
+
+
+def test_half_a_download_is_swept_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "x.part").touch()
+    Models(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_only_models_in_need_and_the_latest_used_are_kept(tmp_path: Path) -> None:
+    models, refs = Models(tmp_path, keep_unused=1), [a_ref(bytes([n]) * 16) for n in range(4)]
+    for n, ref in enumerate(refs):
+        models.path(ref).write_bytes(bytes([n]) * 16)
+        models.use(ref)
+    models.prune({refs[0].sha256})
+    assert [models.path(ref).exists() for ref in refs] == [True, False, False, True]
