@@ -1,0 +1,16 @@
+"""Starts an aggregator worker: python -m services.aggregator"""
+
+from functools import partial
+
+from infra.process import run_until_stopped
+from services.aggregator.app import run
+from services.aggregator.settings import Settings
+
+
+def main() -> None:
+    settings = Settings()
+    run_until_stopped(partial(run, settings), settings.log_level)
+
+
+if __name__ == "__main__":
+    main()

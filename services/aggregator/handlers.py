@@ -1,0 +1,59 @@
+"""The shell: a command in, its work done in a thread, a report out."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import assert_never
+
+from infra.broker.outgoing import outgoing
+from infra.broker.publisher import Publisher
+from schemas.commands import AggregatorCommand, InspectUpdate, PublishModel, ReduceShard
+from schemas.envelope import Envelope, enclose
+from schemas.identity import derived
+from schemas.ids import MessageId
+from schemas.reports import AggregatorReport
+from schemas.routing import FROM_AGGREGATOR, Role
+from services.aggregator.work import Worker
+
+log = logging.getLogger(__name__)
+
+
+class Handlers:
+    """A command is acknowledged once its report is confirmed.  What is not a refusal is tried again."""
+
+    def __init__(self, worker: Worker, publisher: Publisher) -> None:
+        self._worker = worker
+        self._publisher = publisher
+
+    async def handle(self, envelope: Envelope[AggregatorCommand]) -> None:
+        report = await asyncio.to_thread(self._work, envelope.data)
+        answer = enclose(
+            report,
+            id=MessageId(derived("answer", envelope.id, report.type)),
+            source="aggregator",
+            time=datetime.now(UTC),
+            causationid=envelope.id,
+        )
+        route = FROM_AGGREGATOR[report.type]
+        key = route.key_for(report, sender=Role.AGGREGATOR)
+        await self._publisher.publish(outgoing(answer, route.exchange, key))
+        log.info(
+            "command was done",
+            extra={
+                "training": str(report.training_id),
+                "round": report.round,
+                "on": envelope.type,
+                "said": report.type,
+            },
+        )
+
+    def _work(self, command: AggregatorCommand) -> AggregatorReport:
+        match command:
+            case InspectUpdate():
+                return self._worker.inspect_update(command)
+            case ReduceShard():
+                return self._worker.reduce_shard(command)
+            case PublishModel():
+                return self._worker.publish_model(command)
+            case _:
+                assert_never(command)

@@ -1,0 +1,44 @@
+"""What a worker remembers between commands: layouts and plans never change."""
+
+import hashlib
+from functools import lru_cache
+
+from infra.objects.store import ObjectStore, fetch
+from infra.weights.header import parse_header
+from infra.weights.layout import Layout
+from schemas.reduction import ReducePlan
+from schemas.weights import ModelRef
+
+_LAYOUTS = 64
+_PLANS = 4
+_MAX_PLAN_BYTES = 512 << 20
+
+
+class StaleObject(Exception):
+    """A fault: an object of ours is not what the command says.  A later attempt may find it there."""
+
+
+class Known:
+    """Safe to use from several threads."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+        self._layout = lru_cache(_LAYOUTS)(self._read_layout)
+        self._plan = lru_cache(_PLANS)(self._read_plan)
+
+    def layout(self, model: ModelRef) -> Layout:
+        """Every version of a model has the same header, so its newest file is as good as any."""
+        return self._layout(model.key, model.header_size)
+
+    def plan(self, key: str, sha256: str) -> ReducePlan:
+        return self._plan(key, sha256)
+
+    def _read_layout(self, key: str, header_size: int) -> Layout:
+        with self._objects.read(key, range(header_size)) as chunks:
+            return parse_header(b"".join(chunks))
+
+    def _read_plan(self, key: str, sha256: str) -> ReducePlan:
+        body = fetch(self._objects, key, _MAX_PLAN_BYTES)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise StaleObject(f"{key} is not the plan the command names")
+        return ReducePlan.model_validate_json(body)

@@ -1,0 +1,142 @@
+"""The work of one command: reads from the store, thinks, writes to the store, and says what came of it.
+
+Everything here blocks and runs in worker threads.  Doing a command again writes the same bytes to the same
+keys, so repeats and zombies change nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from blake3 import blake3
+
+from infra.objects.errors import ObjectChanged, ObjectMissing
+from infra.objects.store import ObjectStore
+from infra.streams import Chunk
+from infra.weights.layout import shards
+from infra.weights.refusals import DigestDiffers, WeightsPadded, WeightsTruncated
+from schemas import keys
+from schemas.commands import InspectUpdate, PublishModel, ReduceShard
+from schemas.reduction import ReducePlan
+from schemas.refusal import Refusal
+from schemas.reports import ModelPublished, ShardReduced, UpdateAccepted, UpdateLost, UpdateRejected
+from schemas.weights import PlannedUpdate
+from services.aggregator.fedavg import fedavg
+from services.aggregator.inspection import Inspection, inspect
+from services.aggregator.known import Known
+
+_LOST = (ObjectMissing, ObjectChanged, DigestDiffers, WeightsTruncated, WeightsPadded)
+
+
+class Digest(Protocol):
+    def update(self, data: Chunk, /) -> object: ...
+
+
+class LostUpdate(Exception):
+    """An accepted update cannot be read any more as it was accepted."""
+
+    def __init__(self, update: PlannedUpdate, cause: Refusal) -> None:
+        self.update = update
+        super().__init__(str(cause))
+
+
+class Worker:
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+        self._known = Known(objects)
+
+    def inspect_update(self, command: InspectUpdate) -> UpdateAccepted | UpdateRejected:
+        named = command.model_dump(include={"training_id", "task_id", "client_id", "round"})
+        try:
+            etag, found = self._inspect(command)
+        except Refusal as refusal:
+            return UpdateRejected(**named, code=refusal.code, reason=str(refusal)[:4_000])
+        return UpdateAccepted(**named, sha256=found.sha256, etag=etag, norm=found.norm, digests=found.digests)
+
+    def reduce_shard(self, command: ReduceShard) -> ShardReduced | UpdateLost:
+        plan = self._known.plan(command.plan, command.plan_sha256)
+        layout = self._known.layout(plan.current)
+        span = shards(layout.data_size, plan.shard_bytes)[command.shard]
+        where = range(layout.header_size + span.start, layout.header_size + span.stop)
+        try:
+            mean = fedavg(layout, span, self._pieces(plan, command.shard, where))
+        except LostUpdate as lost:
+            return UpdateLost(
+                training_id=command.training_id,
+                task_id=lost.update.task_id,
+                client_id=lost.update.client_id,
+                round=command.round,
+                epoch=command.epoch,
+                reason=str(lost),
+            )
+        digest = blake3()
+        key = keys.shard(command.training_id, command.round, command.epoch, command.shard)
+        self._objects.put(key, _watched(mean, digest), len(span))
+        return ShardReduced(
+            training_id=command.training_id,
+            round=command.round,
+            epoch=command.epoch,
+            shard=command.shard,
+            digest=digest.hexdigest(),
+        )
+
+    def publish_model(self, command: PublishModel) -> ModelPublished:
+        layout = self._known.layout(command.model)
+        version = command.model.version + 1
+        key = keys.model_version(command.training_id, version)
+        sha256 = hashlib.sha256()
+        whole = _watched(self._whole(command, layout.header), sha256)
+        self._objects.put(key, whole, layout.size)
+        published = command.model.model_copy(
+            update={"version": version, "key": key, "sha256": sha256.hexdigest()}
+        )
+        return ModelPublished(
+            training_id=command.training_id, round=command.round, epoch=command.epoch, model=published
+        )
+
+    def _inspect(self, command: InspectUpdate) -> tuple[str, Inspection]:
+        layout = self._known.layout(command.model)
+        there = self._objects.stat(command.key)
+        if there.size < layout.size:
+            raise WeightsTruncated(there.size, layout.size)
+        if there.size > layout.size:
+            raise WeightsPadded(there.size, layout.size)
+        with self._objects.read(command.key, expected_etag=there.etag) as chunks:
+            return there.etag, inspect(chunks, layout, command.sha256, command.shard_bytes)
+
+    def _pieces(self, plan: ReducePlan, shard: int, where: range) -> Iterator[tuple[int, Iterable[Chunk]]]:
+        for update in plan.updates:
+            yield update.weight, self._piece(update, shard, where)
+
+    def _piece(self, update: PlannedUpdate, shard: int, where: range) -> Iterator[Chunk]:
+        """The bytes that were inspected, or `LostUpdate` before the last of them is used."""
+        try:
+            with self._objects.read(update.key, where, expected_etag=update.etag) as chunks:
+                yield from _checked(chunks, update.digests[shard], len(where))
+        except _LOST as cause:
+            raise LostUpdate(update, cause) from cause
+
+    def _whole(self, command: PublishModel, header: bytes) -> Iterator[Chunk]:
+        yield header
+        for shard, expected in enumerate(command.shards):
+            key = keys.shard(command.training_id, command.round, command.epoch, shard)
+            with self._objects.read(key) as chunks:
+                yield from _checked(chunks, expected, None)
+
+
+def _checked(chunks: Iterable[Chunk], expected: str, size: int | None) -> Iterator[Chunk]:
+    digest, seen = blake3(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        seen += len(chunk)
+        yield chunk
+    if size is not None and seen < size:
+        raise WeightsTruncated(seen, size)
+    if digest.hexdigest() != expected:
+        raise DigestDiffers(digest.hexdigest(), expected)
+
+
+def _watched(chunks: Iterable[Chunk], digest: Digest) -> Iterator[Chunk]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
