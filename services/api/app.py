@@ -7,7 +7,6 @@ from uuid import uuid4
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.broker.admin import BrokerAdmin
 from infra.database.engine import connect
@@ -15,9 +14,10 @@ from infra.objects.minio_objects import MinioObjects
 from schemas.ids import UserId
 from services.api import errors
 from services.api.credentials import Passwords
+from services.api.middleware import BodyLimit, EndingSlash
 from services.api.parts import Parts
 from services.api.routes import clients, health, models, trainings, uploads, users
-from services.api.settings import MIB, Settings
+from services.api.settings import Settings
 from services.api.store.users import ensure_admin
 
 _SCHEMA = "/api/schema/"
@@ -31,29 +31,16 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
         docs_url="/docs",
         redoc_url=f"{_SCHEMA}redoc/",
         redirect_slashes=False,
-        max_body_size=settings.max_json_bytes,
         lifespan=_lifespan,
     )
     app.state.parts = parts or _real_parts(settings)
-    for routes in (users, clients, models, trainings, health):
+    for routes in (users, clients, models, uploads, trainings, health):
         app.include_router(routes.router)
-    app.include_router(uploads.router, max_body_size=settings.max_model_bytes + MIB)
     app.add_api_route(f"{_SCHEMA}swagger-ui/", _swagger, include_in_schema=False)
-    app.add_middleware(EndingSlash)
+    app.add_middleware(BodyLimit, ordinary=settings.max_json_bytes, uploads=settings.max_model_bytes)
+    app.add_middleware(EndingSlash)  # the last one added is the first to see a request
     errors.install(app)
     return app
-
-
-class EndingSlash:
-    """Serves a path without its ending slash like the one with it: a redirect makes a GET of a POST."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/api/"):
-            scope = {**scope, "path": scope["path"].rstrip("/") + "/"}
-        await self._app(scope, receive, send)
 
 
 def _real_parts(settings: Settings) -> Parts:

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     admin_username: str = "admin"
     admin_password: SecretStr | None = None  # without one there is no administrator
 
-    max_model_bytes: int = Field(default=2_048 * MIB, ge=1)
+    max_model_bytes: int = Field(default=2_048 * MIB, ge=1)  # of an upload, all of it
     max_json_bytes: int = Field(default=MIB, ge=1)
     verified_for_s: float = Field(default=300.0, ge=0)  # a password is not hashed again within
     probe_timeout_s: float = Field(default=2.0, gt=0)  # of each part in /health/ready
