@@ -91,8 +91,8 @@ class BrokerAdmin:
         return tuple(missing)
 
     async def revoke_client(self, client_id: ClientId, queue: str) -> None:
-        """The login is gone first, so that a closed connection cannot come back."""
-        await self._remove_login(str(client_id))
+        """The broker closes the connections of a login that is deleted."""
+        await self._delete(f"users/{client_id}")
         await self._delete(f"queues/{self._vhost}/{quote(queue, safe='')}")
 
     async def add_integrator(self, name: str, password: str, bindings: Iterable[str]) -> str:
@@ -103,7 +103,7 @@ class BrokerAdmin:
         return queue
 
     async def remove_integrator(self, name: str) -> None:
-        await self._remove_login(name)
+        await self._delete(f"users/{quote(name, safe='')}")
         await self._delete(f"queues/{self._vhost}/{quote(integrator_queue(name), safe='')}")
 
     async def depths(self) -> dict[str, int]:
@@ -138,10 +138,6 @@ class BrokerAdmin:
         for topic in grant.topics:
             await self._put(f"topic-permissions/{self._vhost}/{user}", topic)
         await self._put(f"permissions/{self._vhost}/{user}", rights)
-
-    async def _remove_login(self, name: str) -> None:
-        await self._delete(f"users/{quote(name, safe='')}")
-        await self.drop_connections(name)
 
     async def _until_up(self) -> None:
         deadline = time.monotonic() + _READY_TIMEOUT_S

@@ -31,6 +31,7 @@ class Broker:
     definitions: Definitions
     place: str
     administrator: str
+    password: str
 
     def settings(self, login: str, password: str | None = None, **changes: float) -> BrokerSettings:
         secret = f"{login}-secret" if password is None else password
@@ -58,7 +59,7 @@ async def broker(stack: Endpoints) -> AsyncIterator[Broker]:
     document = quick(definitions({role: hashed(f"{role}-secret") for role in SERVICES}, vhost=vhost))
     async with BrokerAdmin(rabbit.management_url, rabbit.user, rabbit.password, vhost, settle_s=0) as admin:
         await admin.declare(document)
-        yield Broker(admin, document, f"{rabbit.host}:{rabbit.port}/{vhost}", rabbit.user)
+        yield Broker(admin, document, f"{rabbit.host}:{rabbit.port}/{vhost}", rabbit.user, rabbit.password)
         await admin.delete_vhost()
 
 

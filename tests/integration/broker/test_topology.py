@@ -134,6 +134,15 @@ async def test_enrolling_twice_is_enrolling_once_and_revoking_twice_too(broker: 
     assert queue not in await broker.admin.depths()
 
 
+async def test_a_lost_client_queue_is_made_again(
+    broker: Broker, ana: Publisher, scheduler: Publisher, admin_channel: aiormq.Channel
+) -> None:
+    await admin_channel.queue_delete(ana_queue())
+    assert await broker.admin.ensure_client_queues({ANA: ana_queue()}) == (ANA,)
+    assert await broker.admin.ensure_client_queues({ANA: ana_queue()}) == ()
+    await scheduler.publish(a_message("clients", str(ANA)))
+
+
 async def test_an_integrator_gets_the_events_it_asked_for(
     broker: Broker, scheduler: Publisher, admin_channel: aiormq.Channel
 ) -> None:
