@@ -10,6 +10,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+from infra.stack import processes
 from infra.stack.install import Binaries
 from infra.stack.processes import Program, ServerDidNotStart, log_file
 from infra.stack.record import HOST, PostgresAddress, Record
@@ -27,12 +28,14 @@ _SETTINGS = {
 
 
 def program(binaries: Binaries, record: Record, root: Path) -> Program:
-    """The server.  Its cluster is made first if there is none."""
+    """The server, to be started.  Its cluster is made first if there is none."""
     address = record.endpoints.postgres
     data = root / "postgres"
     privileges = _privileges(root)
     if not data.exists():
         _make_cluster(binaries, address, data, privileges)
+    # A query in progress outlives a killed server and keeps its memory: a new one would refuse to start.
+    processes.end_orphans(data, title=b"postgres: ")
     settings = {**_SETTINGS, "port": str(address.port)}
     return Program(
         name="postgres",

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +103,18 @@ def stop(names: Iterable[str], root: Path, timeout_s: float) -> None:
         _mark_file(name, root).unlink(missing_ok=True)
 
 
+def end_orphans(folder: Path, title: bytes) -> None:
+    """Kill what bears this title and works inside this folder: children that outlived their server."""
+    deadline = time.monotonic() + 10
+    while orphans := [pid for pid in _pids() if _is_at_work(folder, title, pid)]:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return  # the server itself will say what is wrong
+        time.sleep(_POLL_S)
+
+
 def log_file(name: str, root: Path) -> Path:
     return root / "logs" / f"{name}.log"
 
@@ -114,6 +126,18 @@ def _mark_file(name: str, root: Path) -> Path:
 def _wrapped(program: Program, *, tethered: bool) -> tuple[str, ...]:
     options = (*program.privileges, *(("--pdeathsig", "KILL") if tethered else ()))
     return ("setpriv", *options, "--", *program.argv) if options else program.argv
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def _is_at_work(folder: Path, title: bytes, pid: int) -> bool:
+    place = Path(f"/proc/{pid}")
+    try:
+        return (place / "cmdline").read_bytes().startswith(title) and (place / "cwd").readlink() == folder
+    except OSError:  # it ended, or is none of our business
+        return False
 
 
 def _send(mark: Mark, number: int) -> None:

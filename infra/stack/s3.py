@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from infra.stack.processes import Program
-from infra.stack.record import HOST, Record
+from infra.stack.record import Record, S3Address
 
 PORTS = frozenset({"s3"})
 
@@ -30,12 +30,12 @@ def program(rclone: Path, record: Record, root: Path) -> Program:
         name="s3",
         argv=(str(rclone), "serve", "s3", str(data), "--addr", address.endpoint, *_OPTIONS),
         env={"HOME": str(root), "RCLONE_AUTH_KEY": f'"{address.access_key},{address.secret_key}"'},
-        is_ready=lambda: _answers(record.ports.s3),
+        is_ready=lambda: answers(address),
     )
 
 
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=1)
+def answers(address: S3Address) -> bool:
+    connection = http.client.HTTPConnection(address.endpoint, timeout=1)
     try:
         connection.request("GET", "/")
         return connection.getresponse().status > 0

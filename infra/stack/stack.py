@@ -34,15 +34,18 @@ class Stack:
         """
         root = root.resolve()
         with _taking_turns(root):
-            down = tuple(name for name in SERVERS if not _is_running(name, root))
-            record = _record(root, down)
+            started = _down(root)
+            record = _record(root, started)
             record.write(_file(root))
             try:
                 _start(record, root, definitions, tethered=not detached)
+                if not _all_answer(record.endpoints):  # one was dying when we found it running
+                    started += _down(root)
+                    _start(record, root, definitions, tethered=not detached)
             except BaseException:  # a Ctrl-C too: nothing may stay behind half started
-                _stop(down, root)
+                _stop(started, root)
                 raise
-        return cls(root, record.endpoints, down)
+        return cls(root, record.endpoints, started)
 
     @classmethod
     def find(cls, root: Path) -> Self | None:
@@ -132,6 +135,15 @@ def _stop(names: tuple[str, ...], root: Path) -> None:
             rabbitmq.hasten_stop(root)
         processes.stop(["rabbitmq"], root, _STOP_S)
         processes.stop(["epmd"], root, _STOP_S)
+
+
+def _down(root: Path) -> tuple[str, ...]:
+    return tuple(name for name in SERVERS if not _is_running(name, root))
+
+
+def _all_answer(endpoints: Endpoints) -> bool:
+    rabbit, database, store = endpoints.rabbit, endpoints.postgres, endpoints.s3
+    return rabbitmq.greets(rabbit.port) and postgres.accepts(database) and s3.answers(store)
 
 
 def _is_running(name: str, root: Path) -> bool:

@@ -1,5 +1,6 @@
 """The local stack on real servers: it starts, survives, remembers and leaves nothing behind."""
 
+import asyncio
 import contextlib
 import io
 import os
@@ -62,10 +63,22 @@ async def test_a_killed_server_is_started_again_with_its_data(home: Path, server
     mark = processes.running(server, home)
     assert mark
     os.kill(mark.pid, signal.SIGKILL)
-    until(lambda: not stack.running()[server])
     again = Stack.start(home)
     assert again.running() == dict.fromkeys(SERVERS, True)
     assert await kept(again.endpoints) == [server] * 3
+
+
+async def test_a_database_killed_in_the_middle_of_a_query_is_started_again(home: Path) -> None:
+    stack = Stack.start(home)
+    mark = processes.running("postgres", home)
+    assert mark
+    query = asyncio.create_task(sql(stack.endpoints.postgres, "SELECT count(*) FROM generate_series(1, 1e9)"))
+    await asyncio.sleep(0.5)  # it must be at work when its server dies
+    os.kill(mark.pid, signal.SIGKILL)
+    Stack.start(home)
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await query
+    assert await sql(stack.endpoints.postgres, "SELECT 1") == "1"
 
 
 def test_starting_a_running_stack_changes_nothing_and_leaving_it_stops_nothing(home: Path) -> None:
