@@ -12,12 +12,14 @@ PORTS = frozenset({"s3"})
 
 # ETags are opaque version marks: a 128-bit hash that costs a tenth of MD5, remembered for as long as
 # the directory cache lives.  Nobody but this server writes the directory, so the cache is never stale.
-# Read-ahead is wasted on ranges, and removing "empty" folders would race with the next upload into them.
+# Read-ahead is wasted on ranges, as is waiting (20 ms by default) whether a read before comes in after all.
+# Removing "empty" folders would race with the next upload into them.
 _OPTIONS = (
     *("--config", os.devnull),
     *("--etag-hash", "XXH128"),
     *("--dir-cache-time", "8760h"),
     *("--buffer-size", "0"),
+    *("--vfs-read-wait", "0"),
     "--no-cleanup",
 )
 
