@@ -66,7 +66,13 @@ def read_pickle(text: bytes) -> object:
         for operation, argument, _ in pickletools.genops(text):
             machine.step(operation.name, argument)
         return machine.stack.pop()
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
+    except (
+        ValueError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        DeprecationWarning,
+    ) as error:  # a bad escape warns
         raise UnsupportedArchive(f"its data.pkl is damaged ({type(error).__name__})") from None
 
 

@@ -9,7 +9,7 @@ class MalformedWeights(Refusal):
     code: ClassVar[str] = "malformed_weights"
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"not a valid safetensors file: {why}")
+        super().__init__(f"not a valid weights file: {why}")
 
 
 class UnsupportedArchive(Refusal):
