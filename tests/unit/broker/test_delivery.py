@@ -1,0 +1,117 @@
+"""Who sent a message, and where it goes when it cannot be handled."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiormq import spec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.broker.delivery import (
+    KEY_HEADER,
+    MAX_ATTEMPTS,
+    SENDER_HEADER,
+    Arrival,
+    Delivery,
+    dead_lettered,
+    received,
+    retried,
+    vouched,
+)
+from infra.broker.errors import Forged
+from infra.broker.outgoing import Outgoing, properties
+from infra.broker.topology import LADDER
+from schemas.routing import ATTEMPT_HEADER, ORIGIN_HEADER, REASON_HEADER, TRAINING_HEADER
+
+texts = st.text(max_size=20)
+header_values = st.none() | st.booleans() | st.integers() | texts | st.lists(texts) | st.binary(max_size=8)
+
+
+def delivered(user_id: str | None = "ana", **headers: Any) -> Delivery:
+    told = spec.Basic.Properties(
+        message_id="m1", message_type="ModelUploaded", user_id=user_id, headers=headers or None
+    )
+    return received(told, b"{}", an_arrival())
+
+
+def an_arrival(key: str = "ana.ModelUploaded") -> Arrival:
+    return Arrival("scheduler.p0", "scheduler", key, delivery_tag=1, redelivered=False)
+
+
+def returned(message: Outgoing, login: str = "scheduler") -> Delivery:
+    """As the broker brings a message back from the ladder."""
+    return received(properties(message, login), message.body, an_arrival(message.key))
+
+
+def test_the_sender_is_whom_the_broker_vouches_for() -> None:
+    assert vouched(delivered("ana")) == "ana"
+
+
+@pytest.mark.parametrize(
+    "one", [delivered(None), delivered("ana", CC=["x"]), delivered("ana", BCC=["x"]), delivered(None, CC=[])]
+)
+def test_an_unsigned_or_copied_message_is_forged(one: Delivery) -> None:
+    with pytest.raises(Forged):
+        vouched(one)
+
+
+@given(st.sampled_from(["ana", "aggregator", None]), header_values, header_values, header_values)
+def test_nobody_else_can_say_what_we_say_on_the_ladder(
+    user: str | None, sender: object, key: object, attempt: object
+) -> None:
+    one = delivered(user, **{SENDER_HEADER: sender, KEY_HEADER: key, ATTEMPT_HEADER: attempt})
+    assert (one.sender, one.routing_key, one.attempt) == (user, "ana.ModelUploaded", 0)
+
+
+@given(st.sampled_from(["ana", None]), st.dictionaries(texts, header_values, max_size=4))
+def test_the_ladder_keeps_everything_but_counts(user: str | None, headers: dict[str, Any]) -> None:
+    first = delivered(user, **headers)
+    second = returned(retried(first, "no database"))
+    ours = {ATTEMPT_HEADER, REASON_HEADER, ORIGIN_HEADER, KEY_HEADER, SENDER_HEADER}
+    kept = {name: value for name, value in headers.items() if not name.startswith("x-")}
+    assert second.attempt == 1
+    assert second.sender == user
+    assert (second.body, second.message_id, second.routing_key) == (
+        first.body,
+        first.message_id,
+        first.routing_key,
+    )
+    assert {name: value for name, value in second.headers.items() if name not in ours} == {
+        name: value for name, value in kept.items() if name not in ours | {"CC", "BCC"}
+    }
+
+
+def test_the_ladder_is_climbed_to_its_top_and_then_given_up() -> None:
+    one = delivered(**{TRAINING_HEADER: "7"})
+    way = []
+    for _ in range(MAX_ATTEMPTS):
+        message = retried(one, "no database")
+        way.append(message.exchange)
+        one = returned(message)
+    top = LADDER[-1].exchange
+    assert way[:5] == [*(level.exchange for level in LADDER), top]
+    assert way[-2:] == [top, "dead-letters"]
+    assert str(one.headers[REASON_HEADER]).startswith(f"gave up after {MAX_ATTEMPTS} attempts: no database")
+
+
+def test_on_the_ladder_the_key_is_the_queue_and_as_a_dead_letter_the_first_key() -> None:
+    assert retried(delivered(), "why").key == "scheduler.p0"
+    assert dead_lettered(returned(retried(delivered(), "why")), "why").key == "ana.ModelUploaded"
+
+
+def test_copies_are_not_sent_again_and_the_brokers_own_headers_stay_with_it() -> None:
+    one = delivered(**{"CC": ["x"], "BCC": ["y"], "x-death": [], "traceparent": "t"})
+    assert dead_lettered(one, "why").headers.keys() & {"CC", "BCC", "x-death", "traceparent"} == {
+        "traceparent"
+    }
+
+
+def test_a_reason_is_cut_short() -> None:
+    assert len(dead_lettered(delivered(), "x" * 10_000).headers[REASON_HEADER]) == 1_000
+
+
+@pytest.mark.parametrize("count", [-5, "3", None, True])
+def test_a_strange_count_of_our_own_does_not_stop_the_ladder(count: object) -> None:
+    one = delivered("scheduler", **{SENDER_HEADER: "ana", ATTEMPT_HEADER: count})
+    assert retried(replace(one), "why").exchange in {LADDER[0].exchange, LADDER[1].exchange}
