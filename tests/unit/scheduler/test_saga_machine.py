@@ -1,0 +1,209 @@
+"""The saga under arbitrary orders of messages: repeated, late, lost, foreign and hostile ones."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from schemas import commands as c
+from schemas import reports as r
+from schemas import timers as t
+from schemas.plan import Plan
+from services.scheduler.decide import Input
+from services.scheduler.state import TaskState
+from tests.builders import (
+    ANA,
+    BEN,
+    CLEO,
+    DAN,
+    TRAINING,
+    a_plan,
+    a_task,
+    abort,
+    add,
+    lost,
+    remove,
+    start,
+)
+from tests.strategies import instances
+from tests.unit.scheduler.world import Mood, World, answer
+
+EVERYBODY = (ANA, BEN, CLEO, DAN)
+MOODS: tuple[Mood, ...] = ("well", "well", "well", "ill", "unwilling")
+HOSTILE: tuple[Any, ...] = (
+    r.ModelUploaded,
+    r.MetricsReported,
+    r.TaskFailed,
+    r.ClientRejected,
+    r.UpdateAccepted,
+    r.UpdateRejected,
+    r.UpdateLost,
+    r.ShardReduced,
+    r.ModelPublished,
+    t.RoundTimedOut,
+    t.EvaluationTimedOut,
+    c.AddParticipants,
+    c.RemoveParticipants,
+    c.StartTraining,
+)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    rounds = draw(st.integers(1, 3))
+    return a_plan(
+        rounds=rounds,
+        evaluate_every=draw(st.integers(0, rounds)),
+        min_clients=draw(st.integers(1, 3)),
+        fraction=draw(st.sampled_from([0.3, 0.5, 1.0])),
+        round_attempts=draw(st.integers(1, 3)),
+        task_attempts=draw(st.integers(1, 3)),
+    )
+
+
+def hostile_messages() -> st.SearchStrategy[Input]:
+    """Any schema-valid message, about things that are likely to exist."""
+    near = {
+        "training_id": st.just(TRAINING),
+        "client_id": st.sampled_from(EVERYBODY),
+        "task_id": st.builds(
+            a_task, st.sampled_from(EVERYBODY), round=st.integers(0, 2), attempt=st.integers(1, 2)
+        ),
+        "round": st.integers(0, 2),
+        "attempt": st.integers(1, 3),
+        "epoch": st.integers(1, 4) | st.just(2**70),
+        "shard": st.integers(0, 3),
+    }
+    return st.one_of(
+        *(
+            instances(kind, **{name: drawn for name, drawn in near.items() if name in kind.model_fields})
+            for kind in HOSTILE
+        )
+    )
+
+
+class SagaMachine(RuleBasedStateMachine):
+    """Every rule is something that may happen at any moment; `World.take` checks each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+
+    @initialize(plan=plans(), clients=st.sets(st.sampled_from(EVERYBODY)))
+    def starts(self, plan: Plan, clients: set[Any]) -> None:
+        self.world.take(start(*clients, plan=plan))
+
+    @precondition(lambda self: self.world.asked)
+    @rule(data=st.data(), moods=st.lists(st.sampled_from(MOODS), min_size=1, max_size=6))
+    def commands_are_carried_out_perhaps_again(self, data: st.DataObject, moods: list[Mood]) -> None:
+        carried = [data.draw(st.sampled_from(self.world.asked)) for _ in moods]
+        self.world.take(*map(answer, carried, moods))
+
+    @precondition(lambda self: self.world.outbox.open)
+    @rule(mood=st.sampled_from(MOODS))
+    def everything_open_is_carried_out(self, mood: Mood) -> None:
+        self.world.take(*(answer(order.command, mood) for order in self.world.outbox.open.values()))
+
+    @rule(data=st.data())
+    def something_is_said_again(self, data: st.DataObject) -> None:
+        self.world.take(data.draw(st.sampled_from(self.world.said)))
+
+    @precondition(lambda self: self.world.timers)
+    @rule(data=st.data())
+    def a_timer_is_due_perhaps_a_stale_one(self, data: st.DataObject) -> None:
+        self.world.take(data.draw(st.sampled_from(self.world.timers)))
+
+    @rule(messages=st.lists(hostile_messages(), min_size=1, max_size=3))
+    def somebody_is_hostile(self, messages: list[Input]) -> None:
+        self.world.take(*messages)
+
+    @rule(clients=st.sets(st.sampled_from(EVERYBODY)))
+    def the_operator_adds_participants(self, clients: set[Any]) -> None:
+        self.world.take(add(*clients))
+
+    @rule(client=st.sampled_from(EVERYBODY))
+    def the_operator_removes_a_participant(self, client: Any) -> None:
+        self.world.take(remove(client))
+
+    @precondition(lambda self: self.world.training and self.world.training.seq > 20)
+    @rule()
+    def the_operator_aborts(self) -> None:
+        self.world.take(abort())
+
+    @invariant()
+    def the_log_keeps_the_rules(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        self.world.heal()
+        self.world.check()
+
+
+TestSagaMachine = SagaMachine.TestCase
+TestSagaMachine.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def simulated(seed: int) -> World:
+    """One training under faults that `seed` decides; much faster than hypothesis, without its shrinking."""
+    lot, world = Random(seed), World()
+    rounds = lot.randint(1, 3)
+    plan = a_plan(
+        rounds=rounds,
+        evaluate_every=lot.randint(0, rounds),
+        min_clients=lot.randint(1, 3),
+        fraction=lot.choice((0.3, 0.5, 1.0)),
+        round_attempts=lot.randint(1, 3),
+        task_attempts=lot.randint(1, 3),
+    )
+    world.take(start(*lot.sample(EVERYBODY, lot.randint(1, 4)), plan=plan))
+    patience, illness = lot.randint(5, 100), lot.random() ** 3 / 2
+    for _ in range(patience):
+        world.take(*(_happening(world, lot, illness) for _ in range(lot.choice((1, 1, 3)))))
+    return world
+
+
+def _happening(world: World, lot: Random, illness: float) -> Input:
+    fate, commands = lot.random(), [order.command for order in world.outbox.open.values()]
+    if fate < 0.55 and commands:
+        return answer(lot.choice(commands), _mood(lot, illness))
+    if fate < 0.65 and world.asked:
+        return answer(lot.choice(world.asked), _mood(lot, illness))
+    if fate < 0.67 and world.timers:
+        return lot.choice(world.timers)
+    if fate < 0.7:
+        return _lost(world, lot)
+    if fate < 0.71:
+        return lot.choice((add(*EVERYBODY), remove(lot.choice(EVERYBODY)), abort()))
+    return lot.choice(world.said)
+
+
+def _mood(lot: Random, illness: float) -> Mood:
+    return lot.choice(("ill", "ill", "unwilling")) if lot.random() < illness else "well"
+
+
+def _lost(world: World, lot: Random) -> Input:
+    if world.training is None or world.training.round is None:
+        return abort()
+    tasks = world.training.round.in_state(TaskState.ACCEPTED)
+    if not tasks:
+        return lost(ANA)
+    task, round_ = lot.choice(tasks), world.training.round.number
+    gone = lost(task.client_id, round=round_, epoch=max(1, world.training.epoch))
+    return gone.model_copy(update={"task_id": task.id})
+
+
+@pytest.mark.parametrize("clients_answer", [True, False])
+@pytest.mark.parametrize("block", range(4))
+def test_whatever_happens_the_rules_hold_and_the_training_ends_once_faults_stop(
+    block: int, clients_answer: bool
+) -> None:
+    for seed in range(block * 50, block * 50 + 50):
+        world = simulated(seed)
+        world.check()
+        world.heal(clients_answer=clients_answer)
+        world.check()
