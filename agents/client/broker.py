@@ -82,7 +82,7 @@ async def _settle(commands: _Commands, delivery: Delivery, obey: Obey) -> None:
     try:
         await obey(delivery.body)
     except Refusal as no:
-        facts = {"code": no.code, "reason": str(no), "message": delivery.message_id}
+        facts = {"code": no.code, "reason": str(no), "message_id": delivery.message_id}
         log.warning("command was refused", extra=facts)
         await commands.reject(delivery)
     else:

@@ -1,0 +1,107 @@
+# ruff: noqa: ASYNC110, ASYNC240 -- tests may look at the disk, and wait by looking
+"""kill -9 at each step of the journal: the task ends with one report and one training."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from schemas.commands import TrainingEnded
+from schemas.reports import ModelUploaded
+from schemas.words import Outcome
+from tests.integration.client.platform import Platform
+from tests.integration.client.site import Agent
+from tests.unit.client.builders import MODEL_BYTES
+
+pytestmark = pytest.mark.integration
+
+
+async def test_killed_when_received(platform: Platform, agent: Agent) -> None:
+    order = platform.an_order()
+    agent.start()
+    await platform.send(order)
+    await agent.until_step("received")
+    agent.kill()
+    agent.start()
+    await platform.send(platform.ticketed(order))
+    assert isinstance((await platform.next_report()).data, ModelUploaded)
+    assert len(agent.runs) == 1
+
+
+async def test_killed_when_downloaded_and_training(platform: Platform, agent: Agent) -> None:
+    order = platform.an_order()
+    agent.start(HANG="1")
+    await platform.send(platform.ticketed(order))
+    await agent.until_run()
+    agent.kill()
+    await _until_gone(agent.runs[0])
+    agent.start(HANG="1")
+    await platform.send(platform.ticketed(order))
+    assert isinstance((await platform.next_report()).data, ModelUploaded)
+    assert len(agent.runs) == 2
+
+
+async def test_killed_when_trained(platform: Platform, agent: Agent) -> None:
+    order = platform.an_order()
+    agent.start()
+    await platform.send(platform.ticketed(order, can_upload=False))
+    await agent.until_step("trained")
+    agent.kill()
+    agent.start()
+    await platform.send(platform.ticketed(order))
+    assert isinstance((await platform.next_report()).data, ModelUploaded)
+    assert platform.update_of(order) == MODEL_BYTES
+    assert len(agent.runs) == 1
+
+
+async def test_killed_when_uploaded(platform: Platform, agent: Agent) -> None:
+    order = platform.an_order()
+    agent.start()
+    await platform.send(platform.ticketed(order, can_upload=False))
+    await agent.until_step("trained")
+    await platform.forbid_reports(forbidden=True)
+    await platform.admin.drop_connections(str(platform.client))  # the broker remembers rights for a while
+    await platform.send(platform.ticketed(order))
+    await agent.until_step("uploaded")
+    agent.kill()
+    assert not platform.reports
+    await platform.forbid_reports(forbidden=False)
+    agent.start()
+    assert isinstance((await platform.next_report()).data, ModelUploaded)
+    assert len(agent.runs) == 1
+
+
+async def test_killed_when_reported(platform: Platform, agent: Agent) -> None:
+    order = platform.an_order()
+    agent.start()
+    await platform.send(platform.ticketed(order))
+    await agent.until_step("reported")
+    agent.kill()
+    agent.start()
+    await platform.send(platform.ticketed(order))
+    again, first = await platform.next_report(2), await platform.next_report(1)
+    assert (again.id, again.data) == (first.id, first.data)
+    assert len(agent.runs) == 1
+
+
+async def test_killed_and_the_training_has_ended_meanwhile(platform: Platform, agent: Agent) -> None:
+    order = platform.an_order()
+    agent.start(HANG="1")
+    await platform.send(platform.ticketed(order))
+    await agent.until_run()
+    agent.kill()
+    await platform.send(
+        TrainingEnded(training_id=order.training_id, client_id=platform.client, outcome=Outcome.ABORTED)
+    )
+    agent.start(HANG="1")
+    async with asyncio.timeout(30):
+        while agent._steps():
+            await asyncio.sleep(0.01)
+    assert not platform.reports
+    assert not list((agent.data / "tasks").iterdir())
+
+
+async def _until_gone(pid: int) -> None:
+    async with asyncio.timeout(10):
+        while Path(f"/proc/{pid}").exists():
+            await asyncio.sleep(0.01)
