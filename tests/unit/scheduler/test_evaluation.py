@@ -78,7 +78,14 @@ def test_a_training_whose_participants_all_left_completes_without_an_evaluation(
 
 @pytest.mark.parametrize(
     "message",
-    [evaluation_timed_out(round=1), round_timed_out(), uploaded(ANA), measured(CLEO), measured(ANA, round=1)],
+    [
+        evaluation_timed_out(round=1),
+        round_timed_out(),
+        uploaded(ANA),
+        uploaded(ANA, kind=TaskKind.EVALUATE),
+        measured(CLEO),
+        measured(ANA, round=1),
+    ],
     ids=lambda m: m.type,
 )
 def test_what_an_evaluation_does_not_wait_for_decides_nothing(message: Any) -> None:

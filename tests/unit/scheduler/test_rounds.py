@@ -112,6 +112,17 @@ def test_a_rejected_update_is_asked_for_again_up_to_the_limit() -> None:
     ]
 
 
+def test_nothing_is_asked_again_of_a_client_that_has_left() -> None:
+    taken = steps(a_training(ANA, BEN), *taken_in(ANA), uploaded(BEN), remove(BEN), rejected(BEN))
+    assert types(events_of(taken[-1])) == ["UpdateRejected", "RoundClosed"]
+
+
+def test_a_published_model_must_be_the_next_version() -> None:
+    training = play(a_training(ANA), *a_round(ANA)[:-1])[-1]
+    wrong = published().model_copy(update={"model": a_model(2)})
+    assert types(events_of(*steps(training, wrong, published()))) == ["RoundAggregated", "TrainingCompleted"]
+
+
 def test_nothing_is_issued_again_after_the_deadline() -> None:
     taken = steps(a_training(ANA, BEN), *taken_in(ANA), uploaded(BEN), round_timed_out(), rejected(BEN))
     assert types(events_of(taken[-1])) == ["UpdateRejected", "RoundClosed"]
