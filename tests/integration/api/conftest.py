@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -34,7 +35,7 @@ def api_settings(stack: Endpoints) -> Iterator[Settings]:
     asyncio.run(_drop(stack, settings, name))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def api(api_settings: Settings) -> AsyncIterator[Api]:
     async with running(api_settings) as served:
         yield served

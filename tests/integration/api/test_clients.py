@@ -4,18 +4,15 @@ from uuid import UUID
 
 import aio_pika
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
-from infra.broker.admin import BrokerAdmin
-from infra.broker.errors import BrokerUnavailable
-from infra.database.tables import clients, outbox, participants, trainings, users
+from infra.database.tables import clients, outbox, participants
 from schemas.ids import ClientId
-from services.api.app import create_app
 from services.api.settings import Settings
 from tests.integration.api.conftest import ADMIN_PASSWORD, running
 from tests.integration.api.drive import Api, User, basic, told
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_a_new_client_is_given_what_its_agent_needs(api: Api) -> None:

@@ -2,16 +2,17 @@
 
 import io
 import zipfile
+from collections.abc import AsyncIterator
 
 import pytest
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from sqlalchemy import select, update
 
 from infra.database.tables import model_versions, trainings
-from tests.integration.api.drive import TENSORS, Api, User, a_plan, safetensors, state_dict, told
+from tests.integration.api.drive import TENSORS, Api, safetensors, state_dict, told
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 
 
 @pytest.mark.parametrize("content", [safetensors(), state_dict()], ids=["safetensors", "state_dict"])
@@ -129,14 +130,19 @@ async def test_a_form_without_a_file_or_that_is_no_form_is_refused(api: Api) -> 
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_file_beyond_the_operators_limit_is_refused(api: Api, announced: bool) -> None:
     ana = await api.join()
-    body = b'--x\r\nContent-Disposition: form-data; name="model_file"; filename="f"\r\n\r\n' + bytes(5 * 2**20)
+    body = b'--x\r\nContent-Disposition: form-data; name="model_file"; filename="f"\r\n\r\n' + bytes(
+        5 * 2**20
+    )
 
-    async def pieces():  # type: ignore[no-untyped-def] # an async generator for httpx
+    async def pieces() -> AsyncIterator[bytes]:
         yield body
 
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     content = body if announced else pieces()
-    assert told(await ana.call("POST", "/models/", content=content, headers=headers)) == (413, "body_too_large")
+    assert told(await ana.call("POST", "/models/", content=content, headers=headers)) == (
+        413,
+        "body_too_large",
+    )
 
 
 async def test_a_model_is_for_its_owner_and_for_those_who_train_it(api: Api) -> None:

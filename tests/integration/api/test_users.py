@@ -2,7 +2,6 @@
 
 import time
 
-import aio_pika
 import pytest
 from sqlalchemy import select
 
@@ -11,7 +10,7 @@ from services.api.settings import Settings
 from tests.integration.api.conftest import ADMIN_PASSWORD, running
 from tests.integration.api.drive import Api, basic, told
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_a_new_user_gets_a_token_once_and_only_its_digest_is_kept(api: Api) -> None:
@@ -26,9 +25,7 @@ async def test_a_new_user_gets_a_token_once_and_only_its_digest_is_kept(api: Api
     assert not any(user["token"] in digest or "a secret" in stored for digest, stored in kept)
 
 
-@pytest.mark.parametrize(
-    "header", ["Token {token}", "token {token}", "basic-password", "basic-token"]
-)
+@pytest.mark.parametrize("header", ["Token {token}", "token {token}", "basic-password", "basic-token"])
 async def test_a_user_is_known_by_token_by_password_and_by_token_as_user_name(api: Api, header: str) -> None:
     ana = await api.join()
     values = {"basic-password": basic(ana.name, "a secret"), "basic-token": basic(ana.token, "")}
@@ -114,7 +111,8 @@ async def test_fields_that_are_unknown_or_wrong_are_named(api: Api, field: dict[
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'"x"', b"\xff", b'{"username": NaN}', b"[" * 100_000, b'{"username":"\\ud800"}']
+    "body",
+    [b"", b"{", b"[]", b'"x"', b"\xff", b'{"username": NaN}', b"[" * 100_000, b'{"username":"\\ud800"}'],
 )
 async def test_what_is_no_json_object_is_refused(api: Api, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
@@ -142,7 +140,9 @@ async def test_ids_are_the_servers_to_give_unless_the_operator_lets_clients_choo
         assert told(await lenient.register("other", client=True, id=chosen)) == (409, "name_taken")
 
 
-async def test_where_registration_is_closed_only_the_administrator_makes_users(api_settings: Settings) -> None:
+async def test_where_registration_is_closed_only_the_administrator_makes_users(
+    api_settings: Settings,
+) -> None:
     async with running(api_settings, open_registration=False) as api:
         assert told(await api.register("mallory"))[0] == 401
         admin = {"Authorization": basic("admin", ADMIN_PASSWORD)}
@@ -175,13 +175,3 @@ async def test_paths_answer_without_their_slash_and_without_redirect(api: Api) -
     ana = await api.join()
     assert (await ana.call("GET", "/users/myself")).status_code == 200
     assert (await api.http.post("/api/users", json={})).status_code == 400
-
-
-async def test_a_login_of_a_new_client_opens_the_broker(api: Api) -> None:
-    site = await api.site()
-    assert set(site.credentials) == {"client_id", "amqp_url", "queue"}
-    assert site.credentials["client_id"] == site.id
-    connection = await aio_pika.connect(site.credentials["amqp_url"])
-    async with connection:
-        channel = await connection.channel()
-        await channel.get_queue(site.credentials["queue"], ensure=False)
