@@ -27,6 +27,8 @@ Url = Annotated[str, StringConstraints(max_length=4_096)]
 
 
 class StartTraining(TrainingMessage):
+    """Begin: the plan has been validated, the model lies in the store."""
+
     type: Literal["StartTraining"] = "StartTraining"
     plan: Plan
     model: ModelRef
@@ -34,16 +36,22 @@ class StartTraining(TrainingMessage):
 
 
 class AbortTraining(TrainingMessage):
+    """End the training now; nothing it has begun counts."""
+
     type: Literal["AbortTraining"] = "AbortTraining"
     reason: Reason
 
 
 class AddParticipants(TrainingMessage):
+    """These clients are to take part as well."""
+
     type: Literal["AddParticipants"] = "AddParticipants"
     clients: Clients
 
 
 class RemoveParticipants(TrainingMessage):
+    """These clients are not to take part any longer."""
+
     type: Literal["RemoveParticipants"] = "RemoveParticipants"
     clients: Clients
     reason: Reason
@@ -62,6 +70,8 @@ class Access(Words):
 
 
 class TrainRound(TaskMessage):
+    """Train this model on your data and upload what comes of it before the deadline."""
+
     type: Literal["TrainRound"] = "TrainRound"
     attempt: Attempt
     model: ModelRef
@@ -71,6 +81,8 @@ class TrainRound(TaskMessage):
 
 
 class EvaluateModel(TaskMessage):
+    """Evaluate this model on your data and report the metrics before the deadline."""
+
     type: Literal["EvaluateModel"] = "EvaluateModel"
     model: ModelRef
     config: UserConfig
@@ -86,6 +98,8 @@ class CancelTask(TaskMessage):
 
 
 class TrainingEnded(TrainingMessage):
+    """The training is over, or over for you: forget its tasks."""
+
     type: Literal["TrainingEnded"] = "TrainingEnded"
     client_id: ClientId
     outcome: Outcome
@@ -115,13 +129,18 @@ class ReduceShard(TrainingMessage):
 
 
 class PublishModel(TrainingMessage):
-    """Put header and shards together as the version after `model`.  `shards` are their digests."""
+    """Put header and shards together as the version after `model`.
+
+    `shards` are their digests; none if the plan has a single shard, which is then reduced on the way.
+    """
 
     type: Literal["PublishModel"] = "PublishModel"
     round: Round
     epoch: Epoch
     model: ModelRef
-    shards: Annotated[tuple[Blake3, ...], Field(min_length=1, max_length=MAX_SHARDS)]
+    plan: ObjectKey
+    plan_sha256: Sha256
+    shards: Annotated[tuple[Blake3, ...], Field(max_length=MAX_SHARDS)]
 
 
 SchedulerCommand = Annotated[

@@ -35,6 +35,8 @@ Tasks = Annotated[tuple[TaskId, ...], Field(max_length=MAX_CLIENTS)]
 
 
 class TrainingStarted(TrainingMessage):
+    """A training has begun, with everything it needs."""
+
     type: Literal["TrainingStarted"] = "TrainingStarted"
     plan: Plan
     model: ModelRef
@@ -68,6 +70,8 @@ class ParticipantsAdded(TrainingMessage):
 
 
 class ParticipantRemoved(TrainingMessage):
+    """A client has left, by its own choice or an operator's; what it delivered before still counts."""
+
     type: Literal["ParticipantRemoved"] = "ParticipantRemoved"
     client_id: ClientId
     reason: Reason
@@ -103,6 +107,8 @@ class RoundAbandoned(TrainingMessage):
 
 
 class RoundAggregated(TrainingMessage):
+    """The round has ended with a new version of the model."""
+
     type: Literal["RoundAggregated"] = "RoundAggregated"
     round: Round
     epoch: Epoch
@@ -110,6 +116,8 @@ class RoundAggregated(TrainingMessage):
 
 
 class EvaluationStarted(TrainingMessage):
+    """All participants evaluate the round's model."""
+
     type: Literal["EvaluationStarted"] = "EvaluationStarted"
     round: Round
     clients: Clients
@@ -127,17 +135,23 @@ class EvaluationEnded(TrainingMessage):
 
 
 class TrainingCompleted(TrainingMessage):
+    """Every round has ended with a model; this is the last one."""
+
     type: Literal["TrainingCompleted"] = "TrainingCompleted"
     model: ModelRef
 
 
 class TrainingFailed(TrainingMessage):
+    """The training cannot go on."""
+
     type: Literal["TrainingFailed"] = "TrainingFailed"
     reason: Reason
     missing: Clients = ()
 
 
 class TrainingAborted(TrainingMessage):
+    """An operator has ended the training."""
+
     type: Literal["TrainingAborted"] = "TrainingAborted"
     reason: Reason
 

@@ -26,6 +26,8 @@ Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class ModelUploaded(TaskMessage):
+    """The update of a task lies in the store."""
+
     type: Literal["ModelUploaded"] = "ModelUploaded"
     sha256: Sha256
     num_examples: Examples
@@ -33,12 +35,16 @@ class ModelUploaded(TaskMessage):
 
 
 class MetricsReported(TaskMessage):
+    """The new model, evaluated on a client's own data."""
+
     type: Literal["MetricsReported"] = "MetricsReported"
     num_examples: Examples
     metrics: Metrics
 
 
 class TaskFailed(TaskMessage):
+    """The user code of a task has failed for good."""
+
     type: Literal["TaskFailed"] = "TaskFailed"
     reason: Reason  # what went wrong, then the tail of the user code's output
 
@@ -72,6 +78,8 @@ class UpdateAccepted(TaskMessage):
 
 
 class UpdateRejected(TaskMessage):
+    """The file is not what it must be; its client may be asked once more."""
+
     type: Literal["UpdateRejected"] = "UpdateRejected"
     code: Code
     reason: Reason
@@ -86,6 +94,8 @@ class UpdateLost(TaskMessage):
 
 
 class ShardReduced(TrainingMessage):
+    """One byte range of the next model lies in the store."""
+
     type: Literal["ShardReduced"] = "ShardReduced"
     round: Round
     epoch: Epoch
@@ -94,6 +104,8 @@ class ShardReduced(TrainingMessage):
 
 
 class ModelPublished(TrainingMessage):
+    """The next version of the model lies in the store, whole."""
+
     type: Literal["ModelPublished"] = "ModelPublished"
     round: Round
     epoch: Epoch
