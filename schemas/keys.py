@@ -8,8 +8,9 @@ def uploaded_model(model: ModelId) -> str:
     return f"uploads/{model}.safetensors"
 
 
-def model_version(training: TrainingId, version: int) -> str:
-    return f"models/{training}/{version}.safetensors"
+def model_version(training: TrainingId, version: int, epoch: int) -> str:
+    """The epoch keeps a worker that wakes too late from writing over what another has published."""
+    return f"models/{training}/{version}-{epoch}.safetensors"
 
 
 def update(training: TrainingId, number: int, task: TaskId) -> str:

@@ -36,7 +36,7 @@ def a_model(version: int = 0, *, size: int = 8 + 16, header_size: int = 8) -> Mo
     return ModelRef(
         model_id=MODEL,
         version=version,
-        key=model_version(TRAINING, version),
+        key=model_version(TRAINING, version, 1),
         sha256=digest_of("model", version),
         size=size,
         header_size=header_size,

@@ -6,6 +6,7 @@ from functools import lru_cache
 from infra.objects.store import ObjectStore, fetch
 from infra.weights.header import parse_header
 from infra.weights.layout import Layout
+from schemas.ids import ModelId
 from schemas.reduction import ReducePlan
 from schemas.weights import ModelRef
 
@@ -23,12 +24,18 @@ class Known:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
-        self._layout = lru_cache(_LAYOUTS)(self._read_layout)
+        self._layouts: dict[ModelId, Layout] = {}
         self._plan = lru_cache(_PLANS)(self._read_plan)
 
     def layout(self, model: ModelRef) -> Layout:
-        """Every version of a model has the same header, so its newest file is as good as any."""
-        return self._layout(model.key, model.header_size)
+        """Every version of a model has the same header, so it is read once."""
+        found = self._layouts.get(model.model_id)
+        if found is None:
+            found = self._read_layout(model.key, model.header_size)
+            if len(self._layouts) >= _LAYOUTS:
+                self._layouts.clear()
+            self._layouts[model.model_id] = found
+        return found
 
     def plan(self, key: str, sha256: str) -> ReducePlan:
         return self._plan(key, sha256)

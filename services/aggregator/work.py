@@ -6,6 +6,7 @@ keys, so repeats and zombies change nothing.
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from blake3 import blake3
@@ -55,23 +56,13 @@ class Worker:
 
     def reduce_shard(self, command: ReduceShard) -> ShardReduced | UpdateLost:
         plan = self._known.plan(command.plan, command.plan_sha256)
-        layout = self._known.layout(plan.current)
-        span = shards(layout.data_size, plan.shard_bytes)[command.shard]
-        where = range(layout.header_size + span.start, layout.header_size + span.stop)
         try:
-            mean = fedavg(layout, span, self._pieces(plan, command.shard, where))
+            mean, size = self._mean(plan, command.shard)
         except LostUpdate as lost:
-            return UpdateLost(
-                training_id=command.training_id,
-                task_id=lost.update.task_id,
-                client_id=lost.update.client_id,
-                round=command.round,
-                epoch=command.epoch,
-                reason=str(lost),
-            )
+            return _told(command, lost)
         digest = blake3()
         key = keys.shard(command.training_id, command.round, command.epoch, command.shard)
-        self._objects.put(key, _watched(mean, digest), len(span))
+        self._objects.put(key, _watched(mean, digest), size)
         return ShardReduced(
             training_id=command.training_id,
             round=command.round,
@@ -80,19 +71,37 @@ class Worker:
             digest=digest.hexdigest(),
         )
 
-    def publish_model(self, command: PublishModel) -> ModelPublished:
+    def publish_model(self, command: PublishModel) -> ModelPublished | UpdateLost:
         layout = self._known.layout(command.model)
+        try:
+            data = self._data(command)
+        except LostUpdate as lost:
+            return _told(command, lost)
         version = command.model.version + 1
-        key = keys.model_version(command.training_id, version)
+        key = keys.model_version(command.training_id, version, command.epoch)
         sha256 = hashlib.sha256()
-        whole = _watched(self._whole(command, layout.header), sha256)
-        self._objects.put(key, whole, layout.size)
+        self._objects.put(key, _watched(chain((layout.header,), data), sha256), layout.size)
         published = command.model.model_copy(
             update={"version": version, "key": key, "sha256": sha256.hexdigest()}
         )
         return ModelPublished(
             training_id=command.training_id, round=command.round, epoch=command.epoch, model=published
         )
+
+    def _data(self, command: PublishModel) -> Iterator[Chunk]:
+        """All tensors' bytes: the shards that were stored, or the single one, reduced here."""
+        if command.shards:
+            return self._stored(command)
+        plan = self._known.plan(command.plan, command.plan_sha256)
+        mean, _ = self._mean(plan, 0)
+        return mean
+
+    def _mean(self, plan: ReducePlan, shard: int) -> tuple[Iterator[bytes], int]:
+        """The shard's new bytes and their number.  All updates are read before this returns."""
+        layout = self._known.layout(plan.current)
+        span = shards(layout.data_size, plan.shard_bytes)[shard]
+        where = range(layout.header_size + span.start, layout.header_size + span.stop)
+        return fedavg(layout, span, self._pieces(plan, shard, where)), len(span)
 
     def _inspect(self, command: InspectUpdate) -> tuple[str, Inspection]:
         layout = self._known.layout(command.model)
@@ -116,12 +125,22 @@ class Worker:
         except _LOST as cause:
             raise LostUpdate(update, cause) from cause
 
-    def _whole(self, command: PublishModel, header: bytes) -> Iterator[Chunk]:
-        yield header
+    def _stored(self, command: PublishModel) -> Iterator[Chunk]:
         for shard, expected in enumerate(command.shards):
             key = keys.shard(command.training_id, command.round, command.epoch, shard)
             with self._objects.read(key) as chunks:
                 yield from _checked(chunks, expected, None)
+
+
+def _told(command: ReduceShard | PublishModel, lost: LostUpdate) -> UpdateLost:
+    return UpdateLost(
+        training_id=command.training_id,
+        task_id=lost.update.task_id,
+        client_id=lost.update.client_id,
+        round=command.round,
+        epoch=command.epoch,
+        reason=str(lost),
+    )
 
 
 def _checked(chunks: Iterable[Chunk], expected: str, size: int | None) -> Iterator[Chunk]:

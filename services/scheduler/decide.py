@@ -174,8 +174,14 @@ def _lost(training: Training, message: r.UpdateLost, now: datetime) -> Events:
     return then((message,), training, lambda after: close(after, now)) if task else ()
 
 
+def _is_publishing(training: Training) -> bool:
+    """A single shard is reduced by whoever publishes it."""
+    shards = current_round(training).shards
+    return len(shards) == 1 or all(shards)
+
+
 def _published(training: Training, message: r.ModelPublished, now: datetime) -> Events:
-    is_awaited = _aggregating(training, message.round, message.epoch) and all(current_round(training).shards)
+    is_awaited = _aggregating(training, message.round, message.epoch) and _is_publishing(training)
     if not is_awaited or message.model.version != training.model.version + 1:
         return ()
     aggregated = e.RoundAggregated(

@@ -45,7 +45,8 @@ def react(training: Training, event: Event) -> tuple[Order, ...]:  # noqa: C901,
             return Settle((_shard_order(training, event.shard),)), *_publish_when_whole(training)
         case r.UpdateLost():
             shards = range(len(_round(training).shards))
-            return (Settle(tuple(_shard_order(training, shard) for shard in shards)),)
+            orders = (_publication(training), *(_shard_order(training, shard) for shard in shards))
+            return (Settle(orders),)
         case e.RoundAbandoned():
             return (ClearTimer(),)
         case e.RoundAggregated():
@@ -157,38 +158,50 @@ def _inspect(training: Training, event: r.ModelUploaded) -> Send:
 
 
 def _reduce(training: Training) -> tuple[Order, ...]:
-    number, epoch = _round(training).number, training.epoch
-    key = keys.reduce_plan(training.id, number, epoch)
-    body = plan_of(training).model_dump_json().encode()
-    shards = tuple(
-        Send(
-            _shard_order(training, shard),
-            c.ReduceShard(
-                training_id=training.id,
-                round=number,
-                epoch=epoch,
-                plan=key,
-                plan_sha256=hashlib.sha256(body).hexdigest(),
-                shard=shard,
-            ),
-        )
-        for shard in range(len(_round(training).shards))
+    """A command per shard; a single shard is reduced by whoever publishes it."""
+    key, body = _plan_object(training)
+    stored = StoreObject(order_id(key), key, body)
+    shards = range(len(_round(training).shards))
+    if len(shards) == 1:
+        return stored, _publish(training, ())
+    sha256 = hashlib.sha256(body).hexdigest()
+    return stored, *(_reduce_shard(training, key, sha256, shard) for shard in shards)
+
+
+def _reduce_shard(training: Training, plan: str, sha256: str, shard: int) -> Send:
+    command = c.ReduceShard(
+        training_id=training.id,
+        round=_round(training).number,
+        epoch=training.epoch,
+        plan=plan,
+        plan_sha256=sha256,
+        shard=shard,
     )
-    return StoreObject(order_id(training.id, number, epoch, "plan"), key, body), *shards
+    return Send(_shard_order(training, shard), command)
 
 
 def _publish_when_whole(training: Training) -> tuple[Send, ...]:
-    current = _round(training)
-    if not all(current.shards):
-        return ()
+    shards = _round(training).shards
+    return (_publish(training, shards),) if all(shards) else ()
+
+
+def _publish(training: Training, shards: tuple[str, ...]) -> Send:
+    key, body = _plan_object(training)
     command = c.PublishModel(
         training_id=training.id,
-        round=current.number,
+        round=_round(training).number,
         epoch=training.epoch,
         model=training.model,
-        shards=current.shards,
+        plan=key,
+        plan_sha256=hashlib.sha256(body).hexdigest(),
+        shards=shards,
     )
-    return (Send(_publication(training), command),)
+    return Send(_publication(training), command)
+
+
+def _plan_object(training: Training) -> tuple[str, bytes]:
+    key = keys.reduce_plan(training.id, _round(training).number, training.epoch)
+    return key, plan_of(training).model_dump_json().encode()
 
 
 # The ids of commands, by which their answers find them

@@ -61,8 +61,8 @@ def test_no_key_is_the_folder_of_another() -> None:
     one = UUID(int=1)
     made = {
         keys.uploaded_model(ModelId(one)),
-        keys.model_version(TrainingId(one), 1),
-        keys.model_version(TrainingId(one), 11),
+        keys.model_version(TrainingId(one), 1, 1),
+        keys.model_version(TrainingId(one), 11, 1),
         keys.update(TrainingId(one), 1, TaskId(one)),
         keys.reduce_plan(TrainingId(one), 1, 1),
         *(keys.shard(TrainingId(one), 1, epoch, index) for epoch in (1, 11) for index in (0, 1, 10)),
