@@ -161,7 +161,7 @@ def _aggregating(training: Training, number: int, epoch: int) -> bool:
 
 
 def _reduced(training: Training, message: r.ShardReduced) -> Events:
-    if not _aggregating(training, message.round, message.epoch):
+    if not _aggregating(training, message.round, message.epoch) or _is_publishing(training):
         return ()
     shards = current_round(training).shards
     return (message,) if message.shard < len(shards) and not shards[message.shard] else ()

@@ -108,7 +108,8 @@ def _awaited(training: Training) -> Awaited:
     current = training.round
     if training.is_over or current is None:
         return set()
-    if current.phase is Phase.AGGREGATING and all(current.shards):
+    is_single = len(current.shards) == 1  # then whoever publishes reduces
+    if current.phase is Phase.AGGREGATING and (is_single or all(current.shards)):
         return {("PublishModel", training.epoch)}
     asked = "EvaluateModel" if current.phase is Phase.EVALUATING else "TrainRound"
     tasks = {(asked, task.id) for task in current.in_state(TaskState.OPEN)}

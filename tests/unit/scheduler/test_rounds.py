@@ -112,6 +112,12 @@ def test_a_rejected_update_is_asked_for_again_up_to_the_limit() -> None:
     ]
 
 
+def test_a_model_of_one_shard_is_reduced_by_whoever_publishes_it() -> None:
+    one_shard = start(ANA, model=a_model(size=16), plan=a_plan())
+    taken = steps(None, one_shard, *taken_in(ANA), reduced(0), published())
+    assert [types(events_of(each)) for each in taken[3:]] == [[], ["RoundAggregated", "TrainingCompleted"]]
+
+
 def test_nothing_is_asked_again_of_a_client_that_has_left() -> None:
     taken = steps(a_training(ANA, BEN), *taken_in(ANA), uploaded(BEN), remove(BEN), rejected(BEN))
     assert types(events_of(taken[-1])) == ["UpdateRejected", "RoundClosed"]

@@ -20,6 +20,7 @@ from tests.builders import (
     CLEO,
     DAN,
     TRAINING,
+    a_model,
     a_plan,
     a_task,
     abort,
@@ -92,9 +93,9 @@ class SagaMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
 
-    @initialize(plan=plans(), clients=st.sets(st.sampled_from(EVERYBODY)))
-    def starts(self, plan: Plan, clients: set[Any]) -> None:
-        self.world.take(start(*clients, plan=plan))
+    @initialize(plan=plans(), clients=st.sets(st.sampled_from(EVERYBODY)), shards=st.integers(1, 3))
+    def starts(self, plan: Plan, clients: set[Any], shards: int) -> None:
+        self.world.take(start(*clients, plan=plan, model=a_model(size=8 + 8 * shards)))
 
     @precondition(lambda self: self.world.asked)
     @rule(data=st.data(), moods=st.lists(st.sampled_from(MOODS), min_size=1, max_size=6))
@@ -160,7 +161,8 @@ def simulated(seed: int) -> World:
         round_attempts=lot.randint(1, 3),
         task_attempts=lot.randint(1, 3),
     )
-    world.take(start(*lot.sample(EVERYBODY, lot.randint(1, 4)), plan=plan))
+    model = a_model(size=8 + 8 * lot.randint(1, 3))
+    world.take(start(*lot.sample(EVERYBODY, lot.randint(1, 4)), plan=plan, model=model))
     patience, illness = lot.randint(5, 100), lot.random() ** 3 / 2
     for _ in range(patience):
         world.take(*(_happening(world, lot, illness) for _ in range(lot.choice((1, 1, 3)))))
