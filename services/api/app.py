@@ -15,6 +15,7 @@ from schemas.ids import UserId
 from services.api import errors
 from services.api.credentials import Passwords
 from services.api.middleware import BodyLimit, EndingSlash
+from services.api.openapi import documented
 from services.api.parts import Parts
 from services.api.routes import clients, health, models, trainings, uploads, users
 from services.api.settings import Settings
@@ -39,6 +40,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
     app.add_api_route(f"{_SCHEMA}swagger-ui/", _swagger, include_in_schema=False)
     app.add_middleware(BodyLimit, ordinary=settings.max_json_bytes, uploads=settings.max_model_bytes)
     app.add_middleware(EndingSlash)  # the last one added is the first to see a request
+    app.openapi = documented(app)  # type: ignore[method-assign] # FastAPI's own way to extend the document
     errors.install(app)
     return app
 

@@ -123,5 +123,5 @@ def body_of(model: type[B], *, optional: bool = False) -> Callable[[Request], Aw
 
 def described_by(model: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI entry of a body that `body_of` reads."""
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -35,11 +35,15 @@ async def renew(parts: Parts, client: Found) -> Credentials:
 
 
 async def revoke(tx: AsyncConnection, parts: Parts, client: Found) -> None:
-    """Its trainings go on without it.  Done again after a crash, it ends the same."""
+    """Its trainings go on without it.
+
+    The broker comes first: no row is locked while it answers, and after a crash the site is shut out already.
+    Done again, it ends the same.
+    """
+    await parts.broker.revoke_client(ClientId(client.id), client.queue)
     await clients.revoke(tx, client.id)
     for training in await trainings.unfinished_with(tx, client.id):
         await _leave(tx, training, ClientId(client.id))
-    await parts.broker.revoke_client(ClientId(client.id), client.queue)
 
 
 async def _leave(tx: AsyncConnection, training: Found, client: ClientId) -> None:

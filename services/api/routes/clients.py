@@ -40,7 +40,8 @@ async def one(client_id: UUID, parts: PartsDep, _: CallerDep) -> answers.Client:
 async def renew_credentials(client_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.Credentials:
     """A new broker password, shown this once; the earlier one is void.  The queue stays."""
     async with parts.database.begin() as tx:
-        row = await clients.get(tx, client_id, lock=True)
+        await clients.take_turn(tx, client_id)
+        row = await clients.get(tx, client_id)
         require(caller, Action.CHANGE, _thing(client_id))
         if row.revoked_at:
             raise ClientRevoked(client_id)
@@ -51,7 +52,8 @@ async def renew_credentials(client_id: UUID, parts: PartsDep, caller: CallerDep)
 async def revoke(client_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.Done:
     """Its logins are void, its queue is gone, and its trainings go on without it."""
     async with parts.database.begin() as tx:
-        row = await clients.get(tx, client_id, lock=True)
+        await clients.take_turn(tx, client_id)
+        row = await clients.get(tx, client_id)
         require(caller, Action.DELETE, _thing(client_id))
         await enrolment.revoke(tx, parts, row)
     return answers.Done(detail="client revoked")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 
 import pytest
@@ -64,6 +65,9 @@ async def test_the_schema_and_its_pages_are_served(api: Api) -> None:
     schema = (await api.http.get("/api/schema/")).json()
     body = schema["paths"]["/api/trainings/"]["post"]["requestBody"]["content"]["application/json"]
     assert "target_num_updates" in json.dumps(body)
+    referred = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(schema)))
+    assert referred == set(schema["components"]["schemas"])
+    assert "$defs" not in json.dumps(schema)
     for page in ("/api/schema/swagger-ui/", "/api/schema/redoc/", "/docs"):
         assert (await api.http.get(page)).headers["content-type"].startswith("text/html")
 
