@@ -63,6 +63,7 @@ def _loops(
         "consumer": consume,
         "timers": handlers.fire_timers,
         "relay": relay.post_fresh,
+        "marker": relay.mark,
         "reconciler": relay.post_due,
         "listener": relay.listen,
         "presence": attend,

@@ -33,7 +33,6 @@ def projected(training: Training, events: Iterable[Recorded], now: datetime) -> 
                 yield from _of_event(training, event, now)
     if measured:
         yield insert(metrics), measured
-    yield from _counts(training)
 
 
 def summary(training: Training, now: datetime) -> dict[str, Any]:
@@ -56,6 +55,8 @@ def _of_event(training: Training, event: e.Event, now: datetime) -> Iterator[Sta
     match event:
         case e.RoundStarted():
             yield _round_started(event, now)
+        case e.RoundClosed():
+            yield _closed(training, event)
         case e.RoundAbandoned():
             yield _round(event.training_id, event.round, state=ABANDONED, ended_at=now)
         case e.RoundAggregated():
@@ -125,10 +126,8 @@ def _measured(
     ]
 
 
-def _counts(training: Training) -> Iterator[Statement]:
+def _closed(training: Training, event: e.RoundClosed) -> Statement:
     current = training.round
-    if current is None or current.phase not in {Phase.TRAINING, Phase.AGGREGATING}:
-        return
-    chosen = (rounds.c.training_id == training.id, rounds.c.round == current.number)
-    counts = {"arrived": current.arrived, "accepted": current.accepted, "state": current.phase.value}
-    yield update(rounds).where(*chosen).values(**counts), []
+    arrived = current.arrived if current else len(event.accepted)
+    changes = {"arrived": arrived, "accepted": len(event.accepted), "state": Phase.AGGREGATING.value}
+    return _round(event.training_id, event.round, **changes)

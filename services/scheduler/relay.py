@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 500
 _POLL_S = 1.0
+_MARK_S = 0.2
 _LONGEST_LEASE_S = 600
 _NOTICE_ATTEMPTS = 8  # a notice for a client that has no queue any more is dropped then
 
@@ -45,6 +46,7 @@ class Relay:
         self._objects = objects
         self._office = office
         self._fresh: deque[Post] = deque()
+        self._done: list[MessageId] = []
         self._stirred = asyncio.Event()
         self._noticed = asyncio.Event()
 
@@ -90,8 +92,7 @@ class Relay:
         outcomes = await self._publisher.publish_all([self._outgoing(post) for post in messages])
         done = [post.id for post in objects]
         done += [post.id for post, outcome in zip(messages, outcomes, strict=True) if _is_done(post, outcome)]
-        if done:
-            await self._mark(done)
+        self._done.extend(done)
 
     def _outgoing(self, post: Post) -> Outgoing:
         body = post.body
@@ -109,8 +110,18 @@ class Relay:
             headers={TRAINING_HEADER: str(post.training_id)},
         )
 
+    async def mark(self) -> None:
+        """A background loop: events and notices are done once confirmed; commands wait for their answer.
+
+        In no hurry: many a command is answered before, and a row left unmarked is published again at worst.
+        """
+        while True:
+            await asyncio.sleep(_MARK_S)
+            if self._done:
+                ids, self._done = self._done, []
+                await self._mark(ids)
+
     async def _mark(self, ids: Sequence[MessageId]) -> None:
-        """Events and notices are done once confirmed; commands wait for their answer."""
         async with self._engine.begin() as connection:
             await connection.execute(_RELAXED)
             await connection.execute(_DONE, {"ids": ids})
