@@ -170,13 +170,13 @@ async def _post(connection: AsyncConnection, training_id: TrainingId, found: Pos
 
 
 def _set_timer(timer: SetTimer, now: datetime) -> Insert:
-    envelope = enclose(timer.message, id=_timer_id(timer), source="scheduler", time=now)
+    envelope = enclose(timer.message, id=timer_id(timer), source="scheduler", time=now)
     fresh = {"message": encode(envelope), "due_at": timer.due_at}
     row = {"training_id": timer.message.training_id, **fresh}
     return upsert(timers).values(row).on_conflict_do_update(constraint=timers.primary_key, set_=fresh)
 
 
-def _timer_id(timer: SetTimer) -> MessageId:
+def timer_id(timer: SetTimer) -> MessageId:
     return order_id(timer.message.training_id, timer.message.type, timer.due_at.isoformat())
 
 
