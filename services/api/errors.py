@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 from uuid import UUID
 
+import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -26,9 +27,10 @@ _RETRY_AFTER_S = "2"
 _FAULTS = (
     *(BrokerFault, AdministrationRefused),
     *(ObjectStoreUnavailable, ObjectMissing),
-    *(PoolExhausted, ConnectionError, TimeoutError),
+    *(PoolExhausted, asyncpg.PostgresError, asyncpg.InterfaceError, OSError),  # OSError: nobody listens there
 )
 _BAD_VALUE = "22"  # the SQLSTATE class of values a column cannot hold
+_BROKEN_LINK = "23"  # … of rows that refer to what has just gone, or are there already
 
 
 class ApiRefusal(Refusal):
@@ -98,6 +100,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DBAPIError, _database)
     for fault in _FAULTS:
         app.add_exception_handler(fault, _fault)
+    app.add_exception_handler(Exception, _bug)
 
 
 async def _refused(_: Request, refusal: Exception) -> JSONResponse:
@@ -130,7 +133,14 @@ async def _database(request: Request, error: Exception) -> JSONResponse:
         return answer(
             HTTPStatus.BAD_REQUEST, "a value holds characters or a size that cannot be kept", "bad_input"
         )
+    if state.startswith(_BROKEN_LINK):
+        return answer(HTTPStatus.CONFLICT, "what this refers to has just changed; look again", Conflict.code)
     return await _fault(request, error)
+
+
+async def _bug(_: Request, __: Exception) -> JSONResponse:
+    """The server logs it."""
+    return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a mistake of ours, and was recorded", "bug")
 
 
 async def _fault(request: Request, error: Exception) -> JSONResponse:

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     verified_for_s: float = Field(default=300.0, ge=0)  # a password is not hashed again within
     probe_timeout_s: float = Field(default=2.0, gt=0)  # of each part in /health/ready
 
+    log_level: str = "INFO"
+
     @property
     def objects(self) -> ObjectStoreSettings:
         return ObjectStoreSettings(

@@ -40,9 +40,9 @@ class EmptyModel(NotAModel):
         super().__init__("the model has no tensors, so there is nothing to train")
 
 
-async def keep(upload: BinaryIO, folder: Path, files: ObjectStore) -> ModelRef:
+async def keep(upload: BinaryIO, folder: Path, files: ObjectStore, max_bytes: int) -> ModelRef:
     """Store an uploaded file in canonical form, as version 0 of a new model."""
-    path, layout, sha256 = await asyncio.to_thread(_canonical, upload, folder)
+    path, layout, sha256 = await asyncio.to_thread(_canonical, upload, folder, max_bytes)
     model = ModelId(uuid4())
     key = uploaded_model(model)
     await asyncio.to_thread(_put, files, key, path)
@@ -72,22 +72,23 @@ async def stats(version: Found, files: ObjectStore) -> ModelStats:
     return ModelStats(parameters=sum(t.parameters for t in tensors), bytes=layout.data_size, tensors=tensors)
 
 
-def _canonical(upload: BinaryIO, folder: Path) -> tuple[Path, Layout, str]:
+def _canonical(upload: BinaryIO, folder: Path, max_bytes: int) -> tuple[Path, Layout, str]:
     received, path = folder / "received", folder / "canonical"
     with received.open("wb") as file:
         shutil.copyfileobj(upload, file, _CHUNK)
-    layout = _convert(received, path)
+    layout = _convert(received, path, max_bytes)
     if not layout.tensors:
         raise EmptyModel()
     with path.open("rb") as file:
         return path, layout, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _convert(received: Path, path: Path) -> Layout:
+def _convert(received: Path, path: Path, max_bytes: int) -> Layout:
+    """A few bytes of an archive may claim to be many of tensors, so those are limited too."""
     with received.open("rb") as file:
         start = file.read(len(_ZIP))
     if start == _ZIP:
-        return to_safetensors(received, path)
+        return to_safetensors(received, path, max_bytes)
     if start.startswith(_PICKLE):
         raise NotAModel(
             "this is a bare pickle; pickles are never run here:"

@@ -52,7 +52,8 @@ async def create(request: Request, parts: PartsDep, caller: CallerDep) -> answer
     async with request.form(max_files=1, max_fields=64) as form:
         told, file = _described(form), _file(form)
         with TemporaryDirectory(prefix="warren-upload-") as folder:
-            ref = await weights_files.keep(file.file, Path(folder), parts.files)
+            limit = parts.settings.max_model_bytes
+            ref = await weights_files.keep(file.file, Path(folder), parts.files, limit)
     async with parts.database.begin() as tx:
         await models.add(tx, caller.id, told, ref)
     return answers.ModelCreated(detail="model created", model_id=ref.model_id)

@@ -66,6 +66,12 @@ def _legacy() -> bytes:
     return file.getvalue()
 
 
+def _expanded() -> bytes:
+    file = io.BytesIO()
+    torch.save({"weight": torch.zeros(1).expand(10**6, 10**6)}, file)
+    return file.getvalue()
+
+
 def _zip() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -78,6 +84,7 @@ def _zip() -> bytes:
     [
         (_module(), "unsupported_archive"),
         (_zip(), "unsupported_archive"),
+        (_expanded(), "unsupported_archive"),
         (_legacy(), "not_a_model"),
         (b"\x80\x04\x95.", "not_a_model"),
         (b"", "malformed_weights"),
@@ -86,7 +93,18 @@ def _zip() -> bytes:
         (safetensors() + b"\0", "weights_padded"),
         (save({}), "not_a_model"),
     ],
-    ids=["module", "torchscript", "legacy", "pickle", "empty", "noise", "short", "long", "no tensors"],
+    ids=[
+        "module",
+        "torchscript",
+        "expanded",
+        "legacy",
+        "pickle",
+        "empty",
+        "noise",
+        "short",
+        "long",
+        "no tensors",
+    ],
 )
 async def test_what_is_no_weights_file_is_refused_with_the_reason(
     api: Api, content: bytes, code: str

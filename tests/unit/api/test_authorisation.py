@@ -23,7 +23,7 @@ R, P, C, D, T, U = (
 MAY: dict[tuple[Kind, Relation], set[Action]] = {
     (Kind.USER, Relation.STRANGER): {R},
     (Kind.USER, Relation.PARTICIPANT): {R},
-    (Kind.USER, Relation.OWNER): {R, P, C},
+    (Kind.USER, Relation.OWNER): {R, P},
     (Kind.USER, Relation.ADMIN): {R, P},
     (Kind.CLIENT, Relation.STRANGER): {R},
     (Kind.CLIENT, Relation.PARTICIPANT): {R},
