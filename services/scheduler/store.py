@@ -143,7 +143,7 @@ async def _record(connection: AsyncConnection, step: Step, found: Postings, row:
     values = summary(training, row.now)
     if training.seq - row.snapshot_seq >= _SNAPSHOT_EVERY or _ends_a_chapter(step):
         values |= {"snapshot": to_snapshot(training), "snapshot_seq": training.seq}
-    await connection.execute(update(trainings).where(trainings.c.id == training.id).values(**values))
+    await connection.execute(_UPDATE, {"training": training.id, **values})
     for statement, rows in projected(training, step.events, row.now):
         await connection.execute(statement, rows or None)
 
@@ -197,6 +197,7 @@ _DUE = (
     .order_by(timers.c.due_at)
     .limit(100)
 )
+_UPDATE = update(trainings).where(trainings.c.id == bindparam("training"))
 _INSERT_EVENTS = insert(events)
 _INSERT_POSTS = upsert(outbox).on_conflict_do_nothing()
 _FORGET = delete(outbox).where(outbox.c.id == any_(bindparam("settled", type_=ARRAY(Uuid))))
