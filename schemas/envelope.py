@@ -1,10 +1,12 @@
 """The envelope: CloudEvents 1.0, structured JSON."""
 
+import re
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from schemas.ids import MessageId, TrainingId
 from schemas.message import Message, TrainingMessage, Words
@@ -107,7 +109,19 @@ def _training_of(message: Message) -> TrainingId | None:
 
 def _first_faults(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_input=False, include_context=False)
-    told = "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}"[:200] for fault in faults[:3]
-    )
+    told = "; ".join(map(_sentence, faults[:3]))
     return f"{told}; and {len(faults) - 3} more" if len(faults) > 3 else told
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    place = ".".join(map(_name, fault["loc"])) or "message"
+    said = "is none that is taken here" if fault["type"] == "union_tag_invalid" else fault["msg"]
+    return f"{place}: {said}"[:200]
+
+
+def _name(part: int | str) -> str:
+    """A field or an index; what only looks like one may be anything that somebody wants in our logs."""
+    return str(part) if isinstance(part, int) or _NAME.fullmatch(part) else "?"
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}|\[key\]")
