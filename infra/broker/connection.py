@@ -13,6 +13,7 @@ from aiormq.exceptions import AMQPError, ProbableAuthenticationError, ProtocolSy
 from infra.broker.backoff import jittered
 from infra.broker.errors import BrokerUnavailable, ChannelDied, LoginRefused
 from infra.broker.settings import BrokerSettings
+from infra.broker.transport import HarmlessTransport
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ def guarded() -> Iterator[None]:
 
 
 async def _dial(settings: BrokerSettings, name: str) -> aiormq.Connection:
-    line = aiormq.Connection(settings.connection_url(name), context=settings.tls())
+    url, context = settings.connection_url(name), settings.tls()
+    line = aiormq.Connection(url, context=context, transport_factory=HarmlessTransport())
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             await line.connect()

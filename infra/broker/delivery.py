@@ -77,7 +77,7 @@ def received(told: spec.Basic.Properties, body: bytes, at: Arrival) -> Delivery:
 def vouched(delivery: Delivery) -> str:
     """The sender, if the broker vouches for it; raises `Forged` otherwise.  Routing keys prove nothing."""
     if delivery.sender is None:
-        raise Forged("the message has no user_id; every message must carry its sender's login there")
+        raise Forged("the message has no user_id, or unreadable properties; its sender's login must be there")
     if delivery.has_copies:
         raise Forged("the message has a CC or BCC header; a message goes to one place only")
     return delivery.sender

@@ -1,8 +1,13 @@
 """Messages for tests about their way, not their content."""
 
+import struct
+from typing import cast
 from uuid import UUID, uuid4
 
 import aiormq
+import pamqp.frame
+from aiormq import spec
+from aiormq.abc import AbstractConnection, ChannelFrame
 
 from infra.broker.outgoing import Outgoing
 from schemas.routing import TRAINING_HEADER, Exchange, Route
@@ -33,3 +38,36 @@ def along(route: Route, client: object) -> Outgoing:
 async def depth(channel: aiormq.Channel, queue: str) -> int:
     """How many messages wait in it, now."""
     return (await channel.queue_declare(queue, passive=True)).message_count or 0
+
+
+def _nested(depth: int) -> bytes:
+    table = b""
+    for _ in range(depth):
+        table = b"\x01aF" + struct.pack(">I", len(table)) + table
+    return struct.pack(">I", len(table)) + table
+
+
+# Fine for RabbitMQ, too much for the AMQP library: which properties follow, and their bytes.
+HOSTILE_PROPERTIES = {
+    "a timestamp in the year 36 million": (0x40, struct.pack(">Q", 2**60)),
+    "a type that is no text": (0x20, b"\x02\xff\xfe"),
+    "a message id that is no text": (0x80, b"\x02\xff\xfe"),
+    "a header whose name is no text": (0x2000, b"\x00\x00\x00\x04\x02\xff\xfeV"),
+    "a header with such a timestamp": (0x2000, b"\x00\x00\x00\x0b\x01aT" + struct.pack(">Q", 2**63)),
+    "tables nested 5,000 deep": (0x2000, _nested(5_000)),
+}
+
+
+async def publish_raw(connection: AbstractConnection, key: str, flags: int, properties: bytes) -> None:
+    """A report with such properties, byte by byte, as no honest library would write it."""
+    channel = cast(aiormq.Channel, await connection.channel(publisher_confirms=False))
+    number = channel.number
+    method = pamqp.frame.marshal(spec.Basic.Publish(exchange="uplink", routing_key=key), number)
+    header = struct.pack(">HHQH", 60, 0, 2, flags) + properties
+    frames = method + _frame(2, number, header) + _frame(3, number, b"{}")
+    await channel.write_queue.put(ChannelFrame(frames, should_close=False, drain_future=None))
+    await channel.close()
+
+
+def _frame(kind: int, channel: int, payload: bytes) -> bytes:
+    return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"

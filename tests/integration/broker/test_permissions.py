@@ -16,7 +16,7 @@ from infra.broker.errors import BrokerUnavailable, ChannelDied, Forged, LoginRef
 from infra.broker.publisher import Publisher
 from infra.broker.topology import Queue, client_queue, scheduler_queues
 from tests.integration.broker.conftest import ANA, BEN, Broker, ana_queue
-from tests.integration.broker.messages import a_report, depth
+from tests.integration.broker.messages import HOSTILE_PROPERTIES, a_report, depth, publish_raw
 
 pytestmark = pytest.mark.integration
 
@@ -122,6 +122,23 @@ async def test_the_sender_of_a_honest_report_is_vouched_for(
 ) -> None:
     await ana.publish(a_report(ANA))
     assert vouched(await next_delivery(broker, scheduler)) == str(ANA)
+
+
+@pytest.mark.parametrize("told", HOSTILE_PROPERTIES.values(), ids=HOSTILE_PROPERTIES)
+async def test_properties_that_cannot_be_decoded_do_not_stop_the_consumer(
+    broker: Broker, scheduler: Publisher, channel: aiormq.Channel, told: tuple[int, bytes]
+) -> None:
+    await publish_raw(channel.connection, OWN_KEY, *told)
+    await publishing("uplink", OWN_KEY, user_id=str(ANA))(channel)
+    async with broker.connection("scheduler") as connection:
+        intake_of = consuming(connection, scheduler, scheduler_queues(), prefetch=10)
+        async with intake_of as intake, asyncio.timeout(10):
+            batches = intake.batches(max_size=1)
+            (hostile,), (honest,) = await anext(batches), await anext(batches)
+            with pytest.raises(Forged, match="unreadable"):
+                vouched(hostile)
+            await intake.dead_letter(hostile, "forged")
+    assert vouched(honest) == str(ANA)
 
 
 async def test_hidden_copies_are_the_senders_own(
