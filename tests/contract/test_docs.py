@@ -104,7 +104,7 @@ def test_every_parameter_of_an_address_is_described() -> None:
 
 
 def test_the_exchanges_are_of_the_kind_that_the_topology_makes_them() -> None:
-    made = {each["name"]: each["type"] for each in definitions(())["exchanges"]}
+    made = {each["name"]: each["type"] for each in definitions({})["exchanges"]}
     for channel in ASYNCAPI["channels"].values():
         exchange = channel["bindings"]["amqp"]["exchange"]
         assert made[exchange["name"]] == exchange["type"]
