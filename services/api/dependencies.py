@@ -33,7 +33,7 @@ async def _caller(parts: PartsDep, header: Annotated[str | None, Depends(_header
 
 async def authenticate(parts: Parts, header: str | None) -> Caller:
     claim = parse(header)
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         user = await _claimed(tx, claim)
     if isinstance(claim, Login):
         stored = user.password_hash if user else None

@@ -26,13 +26,13 @@ class ClientRevoked(Conflict):
 @router.get("/")
 async def every(parts: PartsDep, _: CallerDep) -> list[answers.Client]:
     """With their presence, as their heartbeats tell it."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return [answers.Client.model_validate(row) for row in await clients.every(tx)]
 
 
 @router.get("/{client_id}/")
 async def one(client_id: UUID, parts: PartsDep, _: CallerDep) -> answers.Client:
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return answers.Client.model_validate(await clients.get(tx, client_id))
 
 

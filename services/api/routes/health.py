@@ -39,7 +39,7 @@ async def ready(parts: PartsDep, response: Response) -> Health:
 
 
 async def _database(parts: Parts) -> None:
-    async with parts.database.connect() as connection:
+    async with parts.reading() as connection:
         await connection.execute(text("SELECT 1"))
 
 

@@ -45,7 +45,7 @@ class ModelInUse(Conflict):
 @router.get("/")
 async def every(parts: PartsDep, caller: CallerDep) -> list[answers.Model]:
     """My own, and those of trainings I take part in."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return [answers.Model.model_validate(row) for row in await models.visible_to(tx, caller)]
 
 
@@ -59,7 +59,7 @@ async def download(  # noqa: PLR0913, PLR0917 -- one parameter per choice of the
     accept: Annotated[str, Header()] = "",
 ) -> StreamingResponse:
     """The newest version, or another one, as a state_dict archive or as safetensors."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         row = await models.get(tx, caller, model_id)
         require(caller, Action.READ, models.thing(row))
         chosen = row if version is None else await models.version(tx, model_id, version)
@@ -74,7 +74,7 @@ async def download(  # noqa: PLR0913, PLR0917 -- one parameter per choice of the
 
 @router.get("/{model_id}/metadata/")
 async def metadata(model_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.ModelMetadata:
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         row = await models.get(tx, caller, model_id)
     require(caller, Action.READ, models.thing(row))
     stats = await weights_files.stats(row, parts.files)
@@ -83,7 +83,7 @@ async def metadata(model_id: UUID, parts: PartsDep, caller: CallerDep) -> answer
 
 @router.get("/{model_id}/versions/")
 async def versions(model_id: UUID, parts: PartsDep, caller: CallerDep) -> list[answers.ModelVersion]:
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         require(caller, Action.READ, models.thing(await models.get(tx, caller, model_id)))
         return [answers.ModelVersion.model_validate(row) for row in await models.versions(tx, model_id)]
 
@@ -111,7 +111,7 @@ async def metrics(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
 ) -> list[answers.Metric]:
     """In the order they came; `after` is the id of the last one already known."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         require(caller, Action.READ, models.thing(await models.get(tx, caller, model_id)))
         return [answers.Metric.model_validate(r) for r in await models.measured(tx, model_id, after, limit)]
 

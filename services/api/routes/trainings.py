@@ -32,7 +32,7 @@ _LISTS = {
 async def every(parts: PartsDep, caller: CallerDep, role: Role = "owner") -> list[answers.Training]:
     """My own; with `role` those I take part in, or both.  `any` is all there are for the administrator."""
     listed = trainings.every if caller.admin and role == "any" else _LISTS[role]
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return [training_view(row) for row in await listed(tx, caller)]
 
 
@@ -54,7 +54,7 @@ async def create(
 
 @router.get("/{training_id}/")
 async def one(training_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.Training:
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return training_view(await _permitted(tx, caller, training_id, Action.READ))
 
 
@@ -113,7 +113,7 @@ async def remove_clients(
 
 @router.get("/{training_id}/rounds/")
 async def rounds(training_id: UUID, parts: PartsDep, caller: CallerDep) -> list[answers.Round]:
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         await _permitted(tx, caller, training_id, Action.READ)
         return [answers.Round.model_validate(row) for row in await trainings.rounds_of(tx, training_id)]
 
@@ -127,7 +127,7 @@ async def events(
     limit: Annotated[int, Query(ge=1, le=1_000)] = 1_000,
 ) -> Response:
     """The training's CloudEvents with a sequence beyond `after`, as they were published."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         await _permitted(tx, caller, training_id, Action.READ)
         envelopes = await trainings.events_of(tx, training_id, after, limit)
     return Response(b"[" + b",".join(envelopes) + b"]", media_type="application/json")
@@ -137,7 +137,7 @@ async def events(
 @router.get("/{training_id}/models/latest/")
 async def models_of(training_id: UUID, parts: PartsDep, caller: CallerDep) -> list[answers.Model]:
     """The training's model; clients' updates are not models here."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         row = await _permitted(tx, caller, training_id, Action.READ)
         return [answers.Model.model_validate(await models.get(tx, caller, row.model_id))]
 

@@ -57,13 +57,13 @@ async def create(
 
 @router.get("/")
 async def every(parts: PartsDep, _: CallerDep) -> list[answers.PublicUser]:
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return [answers.PublicUser.model_validate(row) for row in await users.every(tx)]
 
 
 @router.get("/myself/")
 async def myself(parts: PartsDep, caller: CallerDep) -> answers.User:
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return answers.User.model_validate(await users.get(tx, caller.id))
 
 
@@ -89,14 +89,14 @@ async def change_password(
 @router.get("/trainings/")
 async def my_trainings(parts: PartsDep, caller: CallerDep) -> list[answers.Training]:
     """Those I own and those I take part in."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         return [training_view(row) for row in await trainings.related_to(tx, caller)]
 
 
 @router.get("/{user_id}/")
 async def one(user_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.User | answers.PublicUser:
     """Others see neither e-mail nor endpoint."""
-    async with parts.database.connect() as tx:
+    async with parts.reading() as tx:
         row = await users.get(tx, user_id)
     knows = permits(caller, Action.READ_PRIVATE, Thing(Kind.USER, user_id, UserId(user_id)))
     return (answers.User if knows else answers.PublicUser).model_validate(row)

@@ -164,11 +164,12 @@ async def test_an_id_that_names_nothing_is_not_found(api: Api, path: str, id_: s
 async def test_a_repeated_password_is_not_hashed_again(api: Api) -> None:
     ana = await api.join()
     login = {"Authorization": basic(ana.name, "a secret")}
-    await api.http.get("/api/users/myself/", headers=login)
-    started = time.perf_counter()
+    took = []
     for _ in range(20):
+        started = time.perf_counter()
         assert (await api.http.get("/api/users/myself/", headers=login)).status_code == 200
-    assert (time.perf_counter() - started) / 20 < 0.02  # hashing alone takes longer
+        took.append(time.perf_counter() - started)
+    assert min(took) < 0.015  # hashing alone takes longer
 
 
 async def test_paths_answer_without_their_slash_and_without_redirect(api: Api) -> None:
