@@ -79,6 +79,11 @@ def running(name: str, root: Path) -> Mark | None:
     return mark if _is_alive(mark) else None
 
 
+def names(root: Path) -> tuple[str, ...]:
+    """Of everything that was launched here and not stopped since, whether it lives or not."""
+    return tuple(sorted(file.stem for file in (root / "run").glob("*.json")))
+
+
 def wait_ready(program: Program, root: Path, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while is_running(program.name, root):

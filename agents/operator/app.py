@@ -1,0 +1,21 @@
+"""Puts the `warren` command together."""
+
+import typer
+
+from agents.operator.commands import clients, events, run, stack, topology, trainings, users
+
+
+def create_app() -> typer.Typer:
+    app = typer.Typer(
+        name="warren",
+        help="Federated learning on RabbitMQ: train one model over many sites that keep their data.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    for command in (stack.up, stack.down, stack.status, stack.demo):
+        app.command()(command)
+    for group in (topology, users, clients, trainings, events):
+        app.add_typer(group.group)
+    run.add_to(app)
+    return app

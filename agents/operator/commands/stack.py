@@ -1,0 +1,120 @@
+"""`warren up`, `down`, `status` and `demo`."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from agents.operator import place, preparation, services, tables
+from agents.operator.answers import Client, Training
+from agents.operator.console import err, out, say, say_json
+from agents.operator.demo.run import Asked
+from agents.operator.demo.run import demo as run_demo
+from agents.operator.deployment import Deployment
+from agents.operator.errors import NothingRunning, Unreachable
+from agents.operator.options import DIR, AsJson, Dir
+from infra.broker.errors import BrokerFault
+
+
+def up(
+    root: Dir = DIR,
+    aggregators: Annotated[int, typer.Option(min=1, max=64, help="aggregator workers")] = 2,
+) -> None:
+    """Start servers and services, or what of them has died, and say how to reach everything."""
+    began = time.monotonic()
+    deployment = Deployment.start(root, detached=True)
+    programs = deployment.programs(aggregators)
+    deployment.launch(programs)
+    deployment.wait_until_ready(programs)
+    say(f"Warren is up under {root} after {time.monotonic() - began:.1f} s")
+    out.print(tables.pairs_table(_directions(deployment)), soft_wrap=True)
+    option = "" if root == DIR else f" --dir {root}"
+    say(f"next: warren status{option}, warren clients add NAME{option}, warren down{option}")
+
+
+def down(root: Dir = DIR) -> None:
+    """Stop the services, then the servers.  The data stays."""
+    deployment = Deployment.find(root)
+    was_up = [
+        *_up(deployment.running()),
+        *(name for name, runs in deployment.stack.running().items() if runs),
+    ]
+    deployment.stop()
+    say(f"stopped {', '.join(was_up)}" if was_up else f"nothing was running under {root}")
+
+
+def status(root: Dir = DIR, as_json: AsJson = False) -> None:
+    """Servers, services, queues, clients and trainings."""
+    found = _status(Deployment.find(root))
+    if as_json:
+        say_json({name: _plain(part) for name, part in found.items()})
+    else:
+        _show(found)
+
+
+def demo(
+    root: Dir = DIR,
+    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same model")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="rounds of federated averaging")] = 6,
+) -> None:
+    """Train handwritten digits across four sites, on a stack of its own that ends with it."""
+    run_demo(Asked(root.resolve() / "demo", seed, rounds))
+
+
+def _directions(deployment: Deployment) -> dict[str, str]:
+    endpoints, logins = deployment.endpoints, deployment.logins
+    rabbit, s3, url = endpoints.rabbit, endpoints.s3, services.api_url(deployment.logins)
+    return {
+        "REST API": f"{url}/api/  (pages: {url}/docs)",
+        "  login": f"{place.ADMIN} / {logins.admin}",
+        "AMQP": services.admin_broker_url(endpoints),
+        "management": f"{rabbit.management_url}  (login: {rabbit.user} / {rabbit.password})",
+        "PostgreSQL": endpoints.postgres.url.replace("+asyncpg", ""),
+        "S3": f"{s3.url}  (bucket: {s3.bucket})",
+        "  keys": f"{s3.access_key} / {s3.secret_key}",
+        "logs": str(deployment.stack.logs),
+    }
+
+
+def _status(deployment: Deployment) -> dict[str, Any]:
+    """What of it can be learned: a part that is down leaves its figures out."""
+    found: dict[str, Any] = {"servers": deployment.stack.running(), "services": deployment.running()}
+    if not any(found["servers"].values()) and not any(found["services"].values()):
+        raise NothingRunning(deployment.root)
+    try:
+        found["queues"] = asyncio.run(_depths(deployment))
+        with place.api_of(deployment) as api:
+            found["clients"], found["trainings"] = api.clients(), api.trainings()
+    except (BrokerFault, Unreachable) as fault:
+        err.print(f"not everything could be asked: {fault}", markup=False, soft_wrap=True)
+    return found
+
+
+async def _depths(deployment: Deployment) -> dict[str, int]:
+    async with preparation.broker_admin(deployment.endpoints.rabbit) as admin:
+        return await admin.depths()
+
+
+def _show(found: dict[str, Any]) -> None:
+    servers = {name: "up" if runs else "down" for name, runs in found["servers"].items()}
+    out.print(tables.pairs_table(servers))
+    out.print(tables.processes_table(found["services"]))
+    if "queues" in found:
+        out.print(tables.depths_table(found["queues"]))
+    if found.get("clients"):
+        out.print(tables.clients_table(found["clients"], datetime.now(UTC)))
+    if found.get("trainings"):
+        out.print(tables.trainings_table(found["trainings"]))
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, tuple):
+        answers: tuple[Client | Training, ...] = part
+        return [answer.model_dump(mode="json") for answer in answers]
+    return part
+
+
+def _up(running: Any) -> list[str]:
+    return [name for name, pid in running.items() if pid]

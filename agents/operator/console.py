@@ -1,0 +1,24 @@
+"""Where the command says what it has to say."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line as it is: no colours, no wrapping."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def say_json(value: Any) -> None:  # whatever JSON can hold
+    say(json.dumps(value, default=str))
+
+
+def say_models(answers: Iterable[BaseModel]) -> None:
+    say_json([answer.model_dump(mode="json") for answer in answers])

@@ -1,0 +1,45 @@
+"""Whether the demo shows what it is to show."""
+
+from dataclasses import dataclass
+
+from agents.operator.demo.course import SITES
+
+LEAST_ACCURACY = 0.93
+MOST_BEHIND = 0.04
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    rounds: int
+    told_accuracy: float  # the sites' mean, as the last evaluation ended
+    accuracy: float  # of the downloaded model on all that was held out
+    baseline: float
+    announced_sha256: str
+    sha256: str  # of the downloaded model
+
+
+def final_line(outcome: Outcome, seconds: float) -> str:
+    return (
+        f"demo: completed rounds={outcome.rounds} clients={len(SITES)} "
+        f"accuracy={outcome.accuracy:.4f} baseline={outcome.baseline:.4f} "
+        f"seconds={seconds:.1f} model={outcome.sha256}"
+    )
+
+
+def faults(outcome: Outcome) -> tuple[str, ...]:
+    """A sentence for each thing that is not as it must be."""
+    claims = {
+        f"the final model has sha256 {outcome.sha256}, announced was {outcome.announced_sha256}": (
+            outcome.sha256 == outcome.announced_sha256
+        ),
+        f"the sites measured accuracy {outcome.told_accuracy:.6f}, the whole is {outcome.accuracy:.6f}": (
+            abs(outcome.told_accuracy - outcome.accuracy) < _SAME
+        ),
+        f"accuracy {outcome.accuracy:.4f} is below {LEAST_ACCURACY}; more rounds may help": (
+            outcome.accuracy >= LEAST_ACCURACY
+        ),
+        f"accuracy {outcome.accuracy:.4f} is more than {MOST_BEHIND} behind the baseline "
+        f"{outcome.baseline:.4f}": outcome.baseline - outcome.accuracy <= MOST_BEHIND,
+    }
+    return tuple(sentence for sentence, holds in claims.items() if not holds)

@@ -1,0 +1,52 @@
+"""Finds the Warren a command is about: the one the environment names, else the one under `--dir`."""
+
+from pathlib import Path
+
+import httpx
+
+from agents.operator import services
+from agents.operator.deployment import Deployment
+from agents.operator.errors import NothingRunning
+from agents.operator.rest import Api, TokenAuth
+from agents.operator.settings import Settings
+from infra.stack import processes
+
+ADMIN = "admin"
+
+
+def api(root: Path, patience_s: float = 0.0) -> Api:
+    settings = Settings()
+    if settings.api_url:
+        token = settings.api_token.get_secret_value() if settings.api_token else ""
+        return Api(settings.api_url, TokenAuth(token), patience_s)
+    deployment = Deployment.find(root)
+    if not processes.is_running("api", deployment.root):
+        raise NothingRunning(root)
+    return api_of(deployment, patience_s)
+
+
+def api_of(deployment: Deployment, patience_s: float = 0.0) -> Api:
+    """As its administrator."""
+    logins = deployment.logins
+    return Api(services.api_url(logins), httpx.BasicAuth(ADMIN, logins.admin), patience_s)
+
+
+def broker_url(root: Path) -> str:
+    settings = Settings()
+    if settings.broker_url:
+        return settings.broker_url.get_secret_value()
+    return services.admin_broker_url(_running(root, "rabbitmq").endpoints)
+
+
+def database_url(root: Path) -> str:
+    settings = Settings()
+    if settings.database_url:
+        return settings.database_url.get_secret_value()
+    return _running(root, "postgres").endpoints.postgres.url
+
+
+def _running(root: Path, server: str) -> Deployment:
+    deployment = Deployment.find(root)
+    if not deployment.stack.running()[server]:
+        raise NothingRunning(root)
+    return deployment
