@@ -61,7 +61,8 @@ async def by_token(tx: AsyncConnection, digest: str) -> Found | None:
 
 
 async def replace_token(tx: AsyncConnection, user_id: UUID, digest: str) -> None:
-    """Earlier tokens are void."""
+    """Earlier tokens are void: of two who ask at once, the later one's counts."""
+    await tx.execute(select(users.c.id).where(users.c.id == user_id).with_for_update())
     await tx.execute(delete(tokens).where(tokens.c.user_id == user_id))
     await tx.execute(insert(tokens).values(digest=digest, user_id=user_id))
 

@@ -1,5 +1,6 @@
 """Users, and how they prove who they are."""
 
+import asyncio
 import time
 
 import pytest
@@ -69,6 +70,15 @@ async def test_a_new_token_and_a_new_password_void_the_old_ones_at_once(api: Api
     assert (await ana.call("GET", "/users/myself/")).status_code == 401
     token = {"Authorization": f"Token {renewed.json()['token']}"}
     assert (await api.http.get("/api/users/myself/", headers=token)).status_code == 200
+
+
+async def test_of_tokens_asked_for_at_once_one_is_valid(api: Api) -> None:
+    ana = await api.join()
+    asked = await asyncio.gather(*(ana.call("POST", "/users/myself/token/") for _ in range(5)))
+    tokens_ = [answer.json()["token"] for answer in asked if answer.status_code == 201]
+    headers = [{"Authorization": f"Token {token}"} for token in tokens_]
+    found = [(await api.http.get("/api/users/myself/", headers=each)).status_code for each in headers]
+    assert found.count(200) == 1
 
 
 async def test_others_see_neither_email_nor_endpoint(api: Api) -> None:
