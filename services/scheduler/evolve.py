@@ -1,5 +1,6 @@
 """How a training changes: the only way is `evolve`."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
@@ -128,7 +129,8 @@ def _without(training: Training, client: ClientId) -> Training:
     task = training.task_of(client)
     if task is not None and task.state is TaskState.OPEN:
         training = _with(training, replace(task, state=TaskState.OUT))
-    return replace(training, participants=tuple(c for c in training.participants if c != client))
+    place = bisect_left(training.participants, client)
+    return replace(training, participants=training.participants[:place] + training.participants[place + 1 :])
 
 
 def _with_shard(training: Training, event: r.ShardReduced) -> Training:

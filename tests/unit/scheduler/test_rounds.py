@@ -126,7 +126,12 @@ def test_nothing_is_asked_again_of_a_client_that_has_left() -> None:
 def test_a_published_model_must_be_the_next_version() -> None:
     training = play(a_training(ANA), *a_round(ANA)[:-1])[-1]
     wrong = published().model_copy(update={"model": a_model(2)})
-    assert types(events_of(*steps(training, wrong, published()))) == ["RoundAggregated", "TrainingCompleted"]
+    assert events_of(*steps(training, wrong)) == ()
+
+
+def test_an_update_that_is_lost_once_every_shard_is_in_is_not_needed_any_more() -> None:
+    training = play(a_training(ANA, BEN), *a_round(ANA, BEN)[:-1])[-1]
+    assert events_of(*steps(training, lost(BEN))) == ()
 
 
 def test_nothing_is_issued_again_after_the_deadline() -> None:
