@@ -9,6 +9,7 @@ from schemas.message import Examples, Round, Sha256, Words
 
 ObjectKey = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 ETag = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Size = Annotated[int, Field(ge=8, le=2**53)]
 Blake3 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 MAX_SHARDS = 4_096
@@ -25,8 +26,8 @@ class ModelRef(Words):
     version: Round
     key: ObjectKey
     sha256: Sha256
-    size: int = Field(ge=8)
-    header_size: int = Field(ge=8)
+    size: Size
+    header_size: Size
 
 
 class PlannedUpdate(Words):

@@ -40,7 +40,8 @@ def begin(training: Training, number: int, attempt: int, now: datetime) -> Event
 def drawn(plan: Plan, participants: tuple[ClientId, ...], number: int, attempt: int) -> tuple[ClientId, ...]:
     """The clients of one attempt of a round, sorted: a drawing of lots that the plan's seed decides."""
     policy = plan.participation
-    count = max(policy.min_clients, ceil(policy.fraction * len(participants)))
+    share = round(policy.fraction * len(participants), 6)  # 0.07 of 100 is 7, not 7.000000000000001
+    count = max(policy.min_clients, ceil(share))
     lot = f"{plan.seed}/{number}/{attempt}"
     by_lot = sorted(participants, key=lambda client: hashlib.sha256(f"{lot}/{client}".encode()).digest())
     return tuple(sorted(by_lot[:count]))

@@ -1,10 +1,12 @@
 """How a round goes on, and how it ends."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from schemas import events as e
+from schemas.ids import ClientId
 from schemas.words import Phase, TrainingState
 from services.scheduler.phases import drawn
 from tests.builders import (
@@ -285,6 +287,14 @@ def test_the_same_seed_draws_the_same_clients_and_another_attempt_draws_anew() -
     assert {len(lot) for lot in lots} == {2}
     assert set().union(*lots) == set(everybody)
     assert len(set(lots)) > 1
+
+
+@pytest.mark.parametrize(
+    ("fraction", "drawn_of_100"), [(0.07, 7), (0.55, 55), (0.071, 8), (5e-324, 1), (1.0, 100)]
+)
+def test_a_fraction_is_rounded_up_to_whole_clients(fraction: float, drawn_of_100: int) -> None:
+    everybody = tuple(ClientId(UUID(int=number)) for number in range(100))
+    assert len(drawn(a_plan(fraction=fraction), everybody, 0, 1)) == drawn_of_100
 
 
 def test_at_least_the_quorum_is_drawn() -> None:

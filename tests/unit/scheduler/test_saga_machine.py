@@ -12,6 +12,7 @@ from schemas import commands as c
 from schemas import reports as r
 from schemas import timers as t
 from schemas.plan import Plan
+from schemas.weights import ModelRef
 from services.scheduler.decide import Input
 from services.scheduler.state import TaskState
 from tests.builders import (
@@ -77,6 +78,7 @@ def hostile_messages() -> st.SearchStrategy[Input]:
         "attempt": st.integers(1, 3),
         "epoch": st.integers(1, 4) | st.just(2**70),
         "shard": st.integers(0, 3),
+        "model": instances(ModelRef, version=st.integers(0, 4)),
     }
     return st.one_of(
         *(
