@@ -43,7 +43,7 @@ class Handlers:
                 "training": str(report.training_id),
                 "round": report.round,
                 "on": envelope.type,
-                "said": report.type,
+                "answered": report.type,
             },
         )
 

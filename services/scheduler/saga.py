@@ -47,10 +47,10 @@ def step(training: Training | None, received: Iterable[Received], now: datetime)
     events: list[Recorded] = []
     orders: list[Order] = []
     for each in received:
-        if isinstance(each.message, OPERATOR_COMMANDS):
-            orders.append(Settle((each.id,)))  # it is answered, whatever comes of it
         for event in decide(training, each.message, now):
             training = evolve(training, event)
             events.append(Recorded(training.seq, event, each.id))
             orders.extend(react(training, event))
+        if isinstance(each.message, OPERATOR_COMMANDS) and training is not None:
+            orders.append(Settle((each.id,)))  # answered, whatever came of it; before its start it waits
     return Step(training, tuple(events), tuple(orders))

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, or_,
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.database.tables import events, participants, rounds, trainings
+from infra.database.tables import events, outbox, participants, rounds, trainings
 from schemas.ids import ClientId, ModelId, TrainingId, UserId
 from schemas.plan import Plan
 from schemas.words import TrainingState
@@ -90,6 +90,7 @@ async def abort_unstarted(tx: AsyncConnection, id_: UUID, reason: str) -> None:
 
 
 async def remove(tx: AsyncConnection, id_: UUID) -> None:
+    await tx.execute(delete(outbox).where(outbox.c.training_id == id_, outbox.c.until_answered))
     await tx.execute(delete(trainings).where(trainings.c.id == id_))
 
 
