@@ -21,7 +21,7 @@ _MANY = 2**63 - 1
 Strategy = st.SearchStrategy[Any]
 
 
-def instances(model: type[Words], **fields: Strategy) -> Strategy:
+def instances(model: type[Words], /, **fields: Strategy) -> Strategy:
     """Instances of `model`; `fields` replace what its own fields would draw."""
     own = {name: _field(field) for name, field in model.model_fields.items() if name not in fields}
     drawn = st.fixed_dictionaries({**own, **fields})
