@@ -7,7 +7,15 @@ from typing import Any
 from pydantic import BaseModel
 from rich.console import Console
 
-out = Console(highlight=False)
+_WIDE = 200  # where nobody's window limits it, nothing is cut off
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+out = _console()
 err = Console(stderr=True, highlight=False)
 
 

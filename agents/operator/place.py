@@ -1,5 +1,6 @@
 """Finds the Warren a command is about: the one the environment names, else the one under `--dir`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -25,10 +26,12 @@ def api(root: Path, patience_s: float = 0.0) -> Api:
     return api_of(deployment, patience_s)
 
 
-def api_of(deployment: Deployment, patience_s: float = 0.0) -> Api:
+def api_of(
+    deployment: Deployment, patience_s: float = 0.0, meanwhile: Callable[[], None] = lambda: None
+) -> Api:
     """As its administrator."""
     logins = deployment.logins
-    return Api(services.api_url(logins), httpx.BasicAuth(ADMIN, logins.admin), patience_s)
+    return Api(services.api_url(logins), httpx.BasicAuth(ADMIN, logins.admin), patience_s, meanwhile)
 
 
 def broker_url(root: Path) -> str:

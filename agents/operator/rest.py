@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,11 +27,20 @@ _ENVELOPES: TypeAdapter[tuple[Envelope[Any], ...]] = TypeAdapter(tuple[Envelope[
 class Api:
     """A caller of the API.  For `patience_s` it asks again while the API, or what that needs, is away.
 
+    Between two tries it does what is to be done `meanwhile`.
+
     What was asked for may have been done though no answer came: the second asking may be refused.
     """
 
-    def __init__(self, url: str, auth: httpx.Auth, patience_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        auth: httpx.Auth,
+        patience_s: float = 0.0,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         self.url = url
+        self._meanwhile = meanwhile
         self._patience_s = patience_s
         self._http = httpx.Client(base_url=f"{url}/api", auth=auth, timeout=_TIMEOUT_S, trust_env=False)
 
@@ -118,6 +127,7 @@ class Api:
             except Unreachable:
                 if time.monotonic() > deadline:
                     raise
+                self._meanwhile()
                 time.sleep(_PAUSE_S)
 
     def _ask_once(self, verb: str, path: str, **request: Any) -> httpx.Response:

@@ -51,10 +51,10 @@ def line(progress: Progress, event: e.Event, names: Names) -> str | None:
     where = f"round {current.number + 1}/{progress.planned}" if current else "training"
     match event:
         case e.TrainingStarted():
-            return f"training {event.training_id} started with {len(event.participants)} clients"
+            return f"training {event.training_id} started, clients: {len(event.participants)}"
         case e.RoundStarted():
             again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-            return f"{where}: {len(event.clients)} clients train{again}"
+            return f"{where}: {len(event.clients)} asked to train{again}"
         case r.ModelUploaded():
             assert current, "uploads belong to a round"
             arrived = f"{len(current.uploads)}/{current.expected}"

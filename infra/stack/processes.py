@@ -97,12 +97,12 @@ def wait_ready(program: Program, root: Path, timeout_s: float) -> None:
 
 def stop(names: Iterable[str], root: Path, timeout_s: float) -> None:
     """Ask all of them to end and wait for each.  Killed is only what outlasts its time."""
-    asked = {name: mark for name in names if (mark := running(name, root))}
-    for mark in asked.values():
+    found = {name: running(name, root) for name in names}
+    for mark in filter(None, found.values()):
         _send(mark, mark.stop_signal)
     deadline = time.monotonic() + timeout_s
-    for name, mark in asked.items():
-        if not _ends_before(deadline, mark):
+    for name, mark in found.items():
+        if mark and not _ends_before(deadline, mark):
             log.warning("server did not stop in time and was killed", extra={"server": name})
             _send(mark, signal.SIGKILL)
         _mark_file(name, root).unlink(missing_ok=True)

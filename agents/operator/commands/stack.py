@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +30,8 @@ def up(
     deployment.launch(programs)
     deployment.wait_until_ready(programs)
     say(f"Warren is up under {root} after {time.monotonic() - began:.1f} s")
-    out.print(tables.pairs_table(_directions(deployment)), soft_wrap=True)
+    for what, where in _directions(deployment).items():
+        say(f"  {what:<12}{where}")
     option = "" if root == DIR else f" --dir {root}"
     say(f"next: warren status{option}, warren clients add NAME{option}, warren down{option}")
 
@@ -47,7 +49,7 @@ def down(root: Dir = DIR) -> None:
 
 def status(root: Dir = DIR, as_json: AsJson = False) -> None:
     """Servers, services, queues, clients and trainings."""
-    found = _status(Deployment.find(root))
+    found = _status(root)
     if as_json:
         say_json({name: _plain(part) for name, part in found.items()})
     else:
@@ -68,21 +70,22 @@ def _directions(deployment: Deployment) -> dict[str, str]:
     rabbit, s3, url = endpoints.rabbit, endpoints.s3, services.api_url(deployment.logins)
     return {
         "REST API": f"{url}/api/  (pages: {url}/docs)",
-        "  login": f"{place.ADMIN} / {logins.admin}",
+        "REST login": f"{place.ADMIN} / {logins.admin}",
         "AMQP": services.admin_broker_url(endpoints),
         "management": f"{rabbit.management_url}  (login: {rabbit.user} / {rabbit.password})",
         "PostgreSQL": endpoints.postgres.url.replace("+asyncpg", ""),
         "S3": f"{s3.url}  (bucket: {s3.bucket})",
-        "  keys": f"{s3.access_key} / {s3.secret_key}",
+        "S3 keys": f"{s3.access_key} / {s3.secret_key}",
         "logs": str(deployment.stack.logs),
     }
 
 
-def _status(deployment: Deployment) -> dict[str, Any]:
+def _status(root: Path) -> dict[str, Any]:
     """What of it can be learned: a part that is down leaves its figures out."""
+    deployment = Deployment.find(root)
     found: dict[str, Any] = {"servers": deployment.stack.running(), "services": deployment.running()}
     if not any(found["servers"].values()) and not any(found["services"].values()):
-        raise NothingRunning(deployment.root)
+        raise NothingRunning(root)
     try:
         found["queues"] = asyncio.run(_depths(deployment))
         with place.api_of(deployment) as api:

@@ -26,7 +26,7 @@ from schemas.words import TrainingState
 
 AGGREGATORS = 2
 REPORT = Path("demo-report")
-_PATIENCE_S = 60.0  # with an API whose servers are being started again
+_PATIENCE_S = 120.0  # with an API whose servers are being started again
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _run(asked: Asked, began: float) -> Outcome:
         say(dealing.output().rstrip())
         making.output()
         pooled = held.enter_context(_baseline(asked, data))
-        api = held.enter_context(place.api_of(deployment, _PATIENCE_S))
+        api = held.enter_context(place.api_of(deployment, _PATIENCE_S, fleet.mend))
         sites.enrol(api, asked.root)
         fleet.launch(sites.agents(asked.root, data, clean_environment()))
         say(f"all is up after {time.monotonic() - began:.1f} s; logs are in {deployment.stack.logs}")
