@@ -1,6 +1,5 @@
 """Starts a site's agent: `python -m agents.client --credentials FILE --script FILE`."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,6 @@ def main(  # noqa: PLR0913, PLR0917 -- the options of a command line
 ) -> None:
     """Takes part in trainings for one site, until it is told to stop.  WARREN_AGENT_… sets the rest."""
     given = {name: value for name, value in locals().items() if value}
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings(**given)
     except ValidationError as error:

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from agents.client.broker import BrokerUplink, open_patiently, take_commands
 from agents.client.credentials import Credentials, read_credentials, sole_user_of
@@ -25,6 +25,7 @@ from agents.client.work import Work
 from infra.broker.connection import Connection
 from infra.broker.publisher import Publisher
 from infra.broker.supervise import supervise
+from infra.process import run_until_stopped
 from schemas.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,9 @@ class Agent:
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code.  2: it cannot start like this."""
     try:
-        credentials, policy = read_credentials(settings.credentials), read_policy(settings.policy)
-        with sole_user_of(settings.data):
-            asyncio.run(_serve(settings, credentials, policy))
+        run_until_stopped(partial(_serve, settings), settings.log_level)
     except Refusal as no:
-        log.error("agent cannot run: %s", no, extra={"code": no.code})
+        log.error("agent could not start", extra={"code": no.code, "reason": str(no)})
         return REFUSED_TO_START
     return 0
 
@@ -90,17 +89,20 @@ def create_runner(settings: Settings) -> Runner:
     return ScriptRunner(script, how)
 
 
-async def _serve(settings: Settings, credentials: Credentials, policy: Policy) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    agent = create_agent(settings, credentials, policy)
-    log.info("agent was started", extra={"client": str(credentials.client)})
+async def _serve(settings: Settings, stop: asyncio.Event) -> None:
+    credentials, policy = read_credentials(settings.credentials), read_policy(settings.policy)
+    with sole_user_of(settings.data):
+        await _attend(create_agent(settings, credentials, policy), stop)
+
+
+async def _attend(agent: Agent, stop: asyncio.Event) -> None:
+    client, settings = agent.credentials.client, agent.settings
+    log.info("agent was started", extra={"client": str(client)})
     if isinstance(agent.runner, WarmScriptRunner):
         await agent.runner.warm_up()
     agent.tasks.resume()
     beating = asyncio.create_task(
-        beat(agent.uplink, credentials.client, lambda: agent.tasks.in_hand, settings.heartbeat_s)
+        beat(agent.uplink, client, lambda: agent.tasks.in_hand, settings.heartbeat_s)
     )
     taking = asyncio.create_task(_take(agent))
     stopping = asyncio.create_task(stop.wait())

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     grace_s: float = Field(default=10.0, ge=0)  # to finish what runs when asked to stop
     patience_s: float = Field(default=2.0, ge=0)  # between asking user code to end and killing it
     prefetch: int = Field(default=16, ge=1, le=1_000)
+    log_level: str = "INFO"
     keep_closed_days: float = Field(default=30.0, gt=0)  # how long the journal remembers closed tasks
 
     @model_validator(mode="after")

@@ -68,7 +68,9 @@ class MemoryTransfer:
         if hashlib.sha256(self._model).hexdigest() != model.sha256:
             raise NotTheModel(model)
         self.downloads += 1
-        await asyncio.to_thread(destination.write_bytes, self._model)
+        part = destination.with_suffix(".part")
+        await asyncio.to_thread(part.write_bytes, self._model)
+        part.replace(destination)
 
     async def upload(self, url: str, headers: Mapping[str, str], source: Path) -> None:
         self.handed_in.append(await asyncio.to_thread(source.read_bytes))

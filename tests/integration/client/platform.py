@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC110, ASYNC240 -- tests may look at the disk, and wait by looking
+# ruff: noqa: ASYNC110 -- tests may look at the disk, and wait by looking
 """The other side of an agent: what the scheduler orders, what it hears, and the store between them."""
 
 import asyncio

@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC110, ASYNC240 -- tests may look at the disk, and wait by looking
+# ruff: noqa: ASYNC110 -- tests may look at the disk, and wait by looking
 """An agent as a real process, and the user code it runs."""
 
 import asyncio

@@ -76,8 +76,8 @@ def _with_one_more(path: Path) -> None:
     ("write", "fault"),
     [
         (_nothing, "no update was written to WARREN_UPDATE_OUT"),
-        (lambda path: path.write_bytes(b""), "not a valid safetensors file"),
-        (lambda path: path.write_bytes(b"garbage" * 100), "not a valid safetensors file"),
+        (lambda path: path.write_bytes(b""), "not a valid weights file"),
+        (lambda path: path.write_bytes(b"garbage" * 100), "not a valid weights file"),
         (lambda path: path.write_bytes(MODEL_BYTES[:-1]), "ends after"),
         (lambda path: path.write_bytes(MODEL_BYTES + b"x"), "expected"),
         (_without_bias, "tensor 'bias' is missing"),
