@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from agents.client.models import Models
+from schemas.weights import ModelRef
 from tests.unit.client.builders import MODEL_BYTES, a_ref
 
 
@@ -24,9 +25,13 @@ def test_half_a_download_is_swept_at_the_start(tmp_path: Path) -> None:
 
 
 async def test_only_models_in_need_and_the_latest_used_are_kept(tmp_path: Path) -> None:
-    models, refs = Models(tmp_path, keep_unused=1), [a_ref(bytes([n]) * 16) for n in range(4)]
-    for n, ref in enumerate(refs):
-        models.path(ref).write_bytes(bytes([n]) * 16)
+    models, refs = Models(tmp_path, keep_unused=1), [_another(n) for n in range(4)]
+    for ref in refs:
+        models.path(ref).touch()
         models.use(ref)
     models.prune({refs[0].sha256})
     assert [models.path(ref).exists() for ref in refs] == [True, False, False, True]
+
+
+def _another(number: int) -> ModelRef:
+    return a_ref().model_copy(update={"sha256": f"{number:064x}"})
