@@ -23,7 +23,7 @@ from agents.operator.settings import clean_environment
 from infra.stack import processes
 from infra.stack.processes import Program
 
-WORKERS = 2
+WORKERS = ("aggregator-1", "aggregator-2")
 TINY = 1_000  # parameters of the model
 
 
@@ -58,7 +58,7 @@ def warren(root: Path) -> Iterator[tuple[Deployment, Fleet]]:
     deployment = Deployment.start(root, detached=False)
     fleet = Fleet(deployment)
     try:
-        programs = deployment.programs(WORKERS)
+        programs = deployment.programs(len(WORKERS))
         fleet.launch(programs)
         deployment.wait_until_ready(programs)
         yield deployment, fleet

@@ -28,7 +28,6 @@ from tests.bench.ground import Fleet
 
 TIMES = 5
 _SETTLE_S = 0.5  # until the message lies in its queue
-_WORKERS = tuple(f"aggregator-{number}" for number in range(1, ground.WORKERS + 1))
 
 
 class Site:
@@ -89,7 +88,7 @@ def report(deployment: Deployment, fleet: Fleet) -> list[str]:
     schedulers, workers = [], []
     for _ in range(TIMES):
         schedulers.append(_restart(fleet, ("scheduler",), site.fail, "training advanced"))
-        workers.append(_restart(fleet, _WORKERS, site.upload, "command was done"))
+        workers.append(_restart(fleet, ground.WORKERS, site.upload, "command was done"))
     return [_line("scheduler", schedulers), _line("aggregator", workers)]
 
 

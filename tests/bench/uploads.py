@@ -37,9 +37,11 @@ TIMES = 3
 
 
 def report(deployment: Deployment, fleet: Fleet) -> list[str]:
-    for number in range(1, ground.WORKERS + 1):
-        fleet.kill(f"aggregator-{number}")  # what they do with the uploads is not what is measured
+    for worker in ground.WORKERS:
+        fleet.kill(worker)  # what they do with the uploads is not what is measured
     rates = [asyncio.run(_absorbed_per_s(deployment, fleet)) for _ in range(TIMES)]
+    for worker in ground.WORKERS:
+        fleet.start(worker)
     return [
         f"uploads_absorbed_per_s clients={CLIENTS} times={TIMES} median={median(rates):.0f} "
         f"min={min(rates):.0f} max={max(rates):.0f}"
