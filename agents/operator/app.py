@@ -2,7 +2,7 @@
 
 import typer
 
-from agents.operator.commands import clients, events, run, stack, topology, trainings, users
+from agents.operator.commands import clients, events, integrators, run, stack, topology, trainings, users
 
 
 def create_app() -> typer.Typer:
@@ -15,7 +15,7 @@ def create_app() -> typer.Typer:
     )
     for command in (stack.up, stack.down, stack.status, stack.demo):
         app.command()(command)
-    for group in (topology, users, clients, trainings, events):
+    for group in (topology, users, clients, integrators, trainings, events):
         app.add_typer(group.group)
     run.add_to(app)
     return app

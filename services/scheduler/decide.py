@@ -8,6 +8,7 @@ from schemas import events as e
 from schemas import reports as r
 from schemas import timers as t
 from schemas.message import MAX_CLIENTS, TaskMessage
+from schemas.weights import ModelRef
 from schemas.words import Phase
 from services.scheduler.phases import (
     Events,
@@ -180,9 +181,19 @@ def _is_publishing(training: Training) -> bool:
     return len(shards) == 1 or all(shards)
 
 
+def _follows(next_: ModelRef, current: ModelRef) -> bool:
+    """Whether it can be the next version: the same model in a file of the same layout."""
+    return (next_.model_id, next_.version, next_.size, next_.header_size) == (
+        current.model_id,
+        current.version + 1,
+        current.size,
+        current.header_size,
+    )
+
+
 def _published(training: Training, message: r.ModelPublished, now: datetime) -> Events:
     is_awaited = _aggregating(training, message.round, message.epoch) and _is_publishing(training)
-    if not is_awaited or message.model.version != training.model.version + 1:
+    if not is_awaited or not _follows(message.model, training.model):
         return ()
     aggregated = e.RoundAggregated(
         training_id=training.id, round=message.round, epoch=message.epoch, model=message.model
