@@ -2,20 +2,21 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from aiormq import spec
 
 from infra.broker.errors import Forged
 from infra.broker.outgoing import Headers, Outgoing
 from infra.broker.topology import DEAD_LETTERS, LADDER
-from schemas.routing import ATTEMPT_HEADER, ORIGIN_HEADER, REASON_HEADER
+from schemas.routing import ATTEMPT_HEADER, ORIGIN_HEADER, REASON_HEADER, TRAINING_HEADER
 
 SENDER_HEADER = "warren-sender"
 KEY_HEADER = "warren-key"
 MAX_ATTEMPTS = 25  # about two hours of waiting
 
 _MAX_REASON = 1_000
+_MAX_KEPT = 256
+_PASSED_ON = (TRAINING_HEADER, "traceparent")
 _COPIES = frozenset({"CC", "BCC"})  # the broker would send copies to these keys, past all permissions
 
 
@@ -117,9 +118,10 @@ def _passed_on(delivery: Delivery, exchange: str, key: str, reason: str, attempt
     )
 
 
-def _kept(headers: Headers) -> dict[str, Any]:
-    """Without the broker's own headers, and without those that would make it send copies."""
-    return {name: value for name, value in headers.items() if name not in _COPIES and name[:2] != "x-"}
+def _kept(headers: Headers) -> dict[str, str]:
+    """Only what is ours: a stranger's headers may be too large, or nothing that can be written again."""
+    found = {name: headers.get(name) for name in _PASSED_ON}
+    return {name: text for name, text in found.items() if isinstance(text, str) and len(text) <= _MAX_KEPT}
 
 
 def _count(value: object) -> int:

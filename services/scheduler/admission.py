@@ -2,7 +2,7 @@
 
 from infra.broker.delivery import Delivery, vouched
 from infra.broker.errors import Forged
-from schemas.envelope import MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, decode
+from schemas.envelope import MAX_MESSAGE_BYTES, MAX_REPORT_BYTES, Malformed, decode
 from schemas.message import Message
 from schemas.reports import Heartbeat
 from schemas.routing import FROM_CLIENTS, REPORTS, Role, SchedulerInput
@@ -20,6 +20,8 @@ def admitted(delivery: Delivery) -> Received:
     sender = vouched(delivery)
     limit = MAX_MESSAGE_BYTES if sender in _SERVICES else MAX_REPORT_BYTES
     envelope = decode(delivery.body, SchedulerInput, limit=limit)
+    if isinstance(envelope.data, Heartbeat):
+        raise Malformed("a heartbeat is about no training; its routing key must end in .Heartbeat")
     _check_speaks_for_itself(envelope.data, sender)
     message: Input = envelope.data
     return Received(envelope.id, message)
