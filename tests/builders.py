@@ -182,8 +182,9 @@ def reduced(shard: int, *, round: int = 0, epoch: int = 1) -> r.ShardReduced:
     )
 
 
-def published(*, round: int = 0, epoch: int = 1) -> r.ModelPublished:
-    return r.ModelPublished(training_id=TRAINING, round=round, epoch=epoch, model=a_model(round + 1))
+def published(*, round: int = 0, epoch: int = 1, size: int = 8 + 16) -> r.ModelPublished:
+    model = a_model(round + 1, size=size)
+    return r.ModelPublished(training_id=TRAINING, round=round, epoch=epoch, model=model)
 
 
 # What operators and clocks say.

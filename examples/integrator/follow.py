@@ -1,4 +1,4 @@
-"""Follows the events of a Warren: python follow.py AMQP_URL QUEUE (both as `warren integrators add` gave them)."""
+"""Follows events at the broker: python follow.py AMQP_URL QUEUE, as `warren integrators add` gave them."""
 
 import asyncio
 import json

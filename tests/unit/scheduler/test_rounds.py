@@ -114,10 +114,14 @@ def test_a_rejected_update_is_asked_for_again_up_to_the_limit() -> None:
     ]
 
 
-def test_a_model_of_one_shard_is_reduced_by_whoever_publishes_it() -> None:
+def test_a_model_of_one_shard_is_reduced_by_whoever_publishes_it_and_keeps_its_layout() -> None:
     one_shard = start(ANA, model=a_model(size=16), plan=a_plan())
-    taken = steps(None, one_shard, *taken_in(ANA), reduced(0), published())
-    assert [types(events_of(each)) for each in taken[3:]] == [[], ["RoundAggregated", "TrainingCompleted"]]
+    taken = steps(None, one_shard, *taken_in(ANA), reduced(0), published(), published(size=16))
+    assert [types(events_of(each)) for each in taken[3:]] == [
+        [],
+        [],
+        ["RoundAggregated", "TrainingCompleted"],
+    ]
 
 
 def test_nothing_is_asked_again_of_a_client_that_has_left() -> None:
