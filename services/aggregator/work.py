@@ -24,7 +24,7 @@ from schemas.reports import ModelPublished, ShardReduced, UpdateAccepted, Update
 from schemas.weights import PlannedUpdate
 from services.aggregator.fedavg import fedavg
 from services.aggregator.inspection import Inspection, inspect
-from services.aggregator.known import Known
+from services.aggregator.known import Known, ours
 
 _LOST = (ObjectMissing, ObjectChanged, DigestDiffers, WeightsTruncated, WeightsPadded)
 
@@ -128,7 +128,7 @@ class Worker:
     def _stored(self, command: PublishModel) -> Iterator[Chunk]:
         for shard, expected in enumerate(command.shards):
             key = keys.shard(command.training_id, command.round, command.epoch, shard)
-            with self._objects.read(key) as chunks:
+            with ours(key), self._objects.read(key) as chunks:
                 yield from _checked(chunks, expected, None)
 
 
