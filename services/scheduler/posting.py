@@ -10,7 +10,7 @@ from schemas.commands import AggregatorCommand, ClientCommand
 from schemas.envelope import enclose, encode
 from schemas.identity import event_id
 from schemas.ids import MessageId, TrainingId
-from schemas.routing import COMMANDS, EVENTS
+from schemas.routing import COMMANDS, EVENTS, TO_CLIENTS, Role
 from services.scheduler.orders import ClearTimer, Order, Send, SetTimer, Settle, SettleAll, StoreObject
 from services.scheduler.saga import Recorded, Step
 
@@ -102,4 +102,4 @@ def _command(training: TrainingId, order: Send, now: datetime) -> Post:
 
 
 def _addressee(command: ClientCommand | AggregatorCommand) -> str:
-    return str(getattr(command, "client_id", "aggregator"))
+    return str(getattr(command, "client_id", "")) if command.type in TO_CLIENTS else Role.AGGREGATOR
