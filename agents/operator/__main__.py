@@ -16,6 +16,7 @@ _EXPECTED = (Refusal, BrokerFault, ObjectStoreUnavailable, ServerDidNotStart, In
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
     signal.signal(signal.SIGTERM, _terminate)
     try:
         create_app()()

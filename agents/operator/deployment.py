@@ -70,6 +70,13 @@ class Deployment:
             if not processes.is_running(program.name, self.root):
                 processes.launch(program, self.root, tethered=False)
 
+    def mend_servers(self) -> tuple[str, ...]:
+        """Start again what has died, to live as long as the calling thread; which of them that was."""
+        died = tuple(name for name, runs in self.stack.running().items() if not runs)
+        if died:
+            Stack.start(self.root)
+        return died
+
     def wait_until_ready(self, programs: tuple[Program, ...]) -> None:
         for program in programs:
             processes.wait_ready(program, self.root, _READY_S)

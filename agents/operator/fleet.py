@@ -7,7 +7,6 @@ from pathlib import Path
 
 from infra.stack import processes
 from infra.stack.processes import Program, ServerDidNotStart
-from infra.stack.stack import Stack
 
 _STEADY_S = 30.0
 _WAITS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0)
@@ -23,9 +22,10 @@ class Watched:
 
 @dataclass
 class Fleet:
-    """Tethered processes beside a stack.  Everything is called by one thread: they die with it."""
+    """Tethered processes.  Everything is called by one thread: they die with it."""
 
-    stack: Stack
+    root: Path
+    mend_servers: Callable[[], Iterable[str]]  # what they need; tells which of it had died
     say: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     _watched: dict[str, Watched] = field(default_factory=dict)
@@ -33,25 +33,16 @@ class Fleet:
     def launch(self, programs: Iterable[Program]) -> None:
         for program in programs:
             self._watched[program.name] = Watched(program, self.clock())
-            if not processes.is_running(program.name, self._root):
-                processes.launch(program, self._root, tethered=True)
+            if not processes.is_running(program.name, self.root):
+                processes.launch(program, self.root, tethered=True)
 
     def mend(self) -> None:
         """Start again what has died and whose wait is over.  Raises once something dies again and again."""
-        self._mend_servers()
+        for name in self.mend_servers():
+            self.say(f"{name} died and was started again")
         for watched in self._watched.values():
-            if not processes.is_running(watched.program.name, self._root):
+            if not processes.is_running(watched.program.name, self.root):
                 self._mend(watched)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._watched)
-
-    def _mend_servers(self) -> None:
-        down = [name for name, runs in self.stack.running().items() if not runs]
-        if down:
-            self.say(f"{', '.join(down)} died; starting again")
-            Stack.start(self._root)
 
     def _mend(self, watched: Watched) -> None:
         now, name = self.clock(), watched.program.name
@@ -59,14 +50,10 @@ class Fleet:
             if now - watched.launched_at > _STEADY_S:
                 watched.restarts = 0
             if watched.restarts == len(_WAITS_S):
-                raise ServerDidNotStart(name, f"died {watched.restarts + 1} times", self._root)
+                raise ServerDidNotStart(name, f"died {watched.restarts + 1} times", self.root)
             watched.due_at = now + _WAITS_S[watched.restarts]
             self.say(f"{name} died; starting again")
         if now >= watched.due_at:
-            processes.launch(watched.program, self._root, tethered=True)
+            processes.launch(watched.program, self.root, tethered=True)
             watched.launched_at, watched.due_at = now, None
             watched.restarts += 1
-
-    @property
-    def _root(self) -> Path:
-        return self.stack.root

@@ -19,7 +19,6 @@ from schemas import events as e
 from schemas import reports as r
 from schemas.envelope import Envelope
 from schemas.ids import ClientId
-from schemas.words import TrainingState
 
 Names = Mapping[ClientId, str]
 Show = Callable[[Progress, Envelope[Any]], None]
@@ -40,8 +39,8 @@ def watch(api: Api, training: UUID, names: Names, meanwhile: Callable[[], None] 
             if not found:
                 meanwhile()
                 time.sleep(_POLL_S)
-            if progress.seq == 0 and api.training(training).is_over:  # ended before it began: no events
-                return Progress(state=TrainingState.ABORTED)
+            if progress.seq == 0 and (unbegun := _over_unbegun(api, training)):
+                return unbegun
     return progress
 
 
@@ -92,6 +91,12 @@ def _display(names: Names) -> Iterator[Show]:
             live.update(picture(progress, names))
 
         yield show
+
+
+def _over_unbegun(api: Api, training: UUID) -> Progress | None:
+    """What is aborted before it was started has no events."""
+    found = api.training(training)
+    return Progress(state=found.status, reason=found.reason) if found.is_over else None
 
 
 def _say(text: str | None) -> None:

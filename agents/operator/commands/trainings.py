@@ -72,7 +72,7 @@ def watch(training: Id, root: Dir = DIR) -> None:
         progress = watch_training(api, training, _names(api))
         out.print(tables.rounds_table(progress.rounds))
     if progress.state is not TrainingState.COMPLETED:
-        raise CommandFailed(f"training {training} {progress.state}: {progress.reason or 'before it began'}")
+        raise CommandFailed(f"training {training} {progress.state}: {progress.reason}")
 
 
 @group.command()

@@ -69,7 +69,7 @@ def _services(asked: Asked, held: ExitStack) -> tuple[Deployment, Fleet]:
     say("starting RabbitMQ, PostgreSQL, an S3 server and Warren's services")
     deployment = Deployment.start(asked.root, detached=False)
     held.callback(deployment.stop)
-    fleet = Fleet(deployment.stack, say)
+    fleet = Fleet(deployment.root, deployment.mend_servers, say)
     fleet.launch(deployment.programs(AGGREGATORS))
     return deployment, fleet
 

@@ -1,0 +1,51 @@
+"""What the demo asks for and what it says in the end."""
+
+import json
+import re
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from agents.operator.demo import course
+from agents.operator.demo.verdict import Outcome, faults, final_line
+from services.api.bodies import NewTraining
+from tests.builders import digest_of
+
+SHA = digest_of("the final model")
+GOOD = Outcome(rounds=6, told_accuracy=0.98, accuracy=0.98, baseline=0.99, announced_sha256=SHA, sha256=SHA)
+
+
+def test_the_ids_of_the_sites_follow_from_their_names_for_ever() -> None:
+    assert course.site_id("ana") == UUID("86cec52c-bbb1-5d36-ba38-fc8017651769")
+    assert len(course.NAMES) == 4
+
+
+def test_the_api_takes_the_training_as_the_demo_describes_it() -> None:
+    body = json.dumps(course.training(UUID(int=1), rounds=6, seed=7))
+    plan = NewTraining.model_validate_json(body).plan()
+    assert (plan.rounds, plan.participation.min_clients, plan.evaluation.every) == (6, 4, 1)
+
+
+def test_the_last_line_has_the_promised_form() -> None:
+    assert final_line(GOOD, 24.96) == (
+        f"demo: completed rounds=6 clients=4 accuracy=0.9800 baseline=0.9900 seconds=25.0 model={SHA}"
+    )
+
+
+def test_a_good_outcome_has_no_faults() -> None:
+    assert faults(GOOD) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"accuracy": 0.92, "told_accuracy": 0.92, "baseline": 0.93}, "is below 0.93"),
+        ({"accuracy": 0.94, "told_accuracy": 0.94, "baseline": 0.985}, "more than 0.04 behind the baseline"),
+        ({"sha256": digest_of("another")}, "announced was"),
+        ({"told_accuracy": 0.97}, "the sites measured"),
+    ],
+)
+def test_each_thing_that_is_wrong_is_told(changes: dict[str, float], told: str) -> None:
+    (fault,) = faults(replace(GOOD, **changes))  # type: ignore[arg-type]  # figures and texts by name
+    assert re.search(told, fault)
