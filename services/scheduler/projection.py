@@ -35,7 +35,7 @@ def projected(training: Training, events: Iterable[Recorded], now: datetime) -> 
         yield insert(metrics), measured
 
 
-def summary(training: Training, now: datetime) -> dict[str, Any]:
+def summary(training: Training) -> dict[str, Any]:
     """The training's own row."""
     current = training.round
     return {
@@ -47,7 +47,6 @@ def summary(training: Training, now: datetime) -> dict[str, Any]:
         "phase": current.phase.value if current and not training.is_over else None,
         "arrived": current.arrived if current else 0,
         "expected": len(current.clients) if current else 0,
-        "updated_at": now,
     }
 
 

@@ -2,12 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import Uuid, any_, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, Insert
+from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -26,6 +26,7 @@ from schemas.identity import order_id
 from schemas.ids import MessageId, TrainingId
 from schemas.timers import TimerMessage
 from services.scheduler.evolve import evolve
+from services.scheduler.keeping import KEEP
 from services.scheduler.orders import ClearTimer, SetTimer
 from services.scheduler.posting import Post, Postings, postings
 from services.scheduler.projection import projected, summary
@@ -73,7 +74,7 @@ class PostgresTrainings:
     async def get(self, training_id: TrainingId) -> Training | None:
         async with self._engine.connect() as connection:
             row = (await connection.execute(_SELECT, {"id": training_id})).one_or_none()
-            return None if row is None else await self._load(connection, training_id, row)
+            return None if row is None else await self._load(connection, training_id, row.seq)
 
     async def change(self, training_id: TrainingId, by: By) -> Committed:
         while True:
@@ -98,17 +99,17 @@ class PostgresTrainings:
         row = (await connection.execute(_LOCK, {"id": training_id})).one_or_none()
         if row is None:
             return Committed(Step(None))
-        step = by(await self._load(connection, training_id, row), row.now)
+        step = by(await self._load(connection, training_id, row.seq), row.now)
         found = postings(training_id, step, row.now)
-        if step.events:
-            await _record(connection, step, found, row)
-        await _post(connection, training_id, found, row.now)
+        if step.events or step.orders:
+            await _keep(connection, training_id, step, found, row)
         return Committed(step, (*found.events, *found.posts.values()))
 
-    async def _load(self, connection: AsyncConnection, training_id: TrainingId, row: Any) -> Training | None:
+    async def _load(self, connection: AsyncConnection, training_id: TrainingId, seq: int) -> Training | None:
         cached = self._cache.get(training_id)
-        if cached is not None and cached.seq == row.seq:
+        if cached is not None and cached.seq == seq:
             return cached
+        row = (await connection.execute(_SNAPSHOT, {"id": training_id})).one()
         training = None if row.snapshot is None else from_snapshot(row.snapshot)
         found = await connection.execute(_EVENTS_AFTER, {"id": training_id, "after": row.snapshot_seq})
         for (envelope,) in found:
@@ -123,50 +124,47 @@ class PostgresTrainings:
             self._cache.popitem(last=False)
 
 
-async def _record(connection: AsyncConnection, step: Step, found: Postings, row: Any) -> None:
-    """Events, snapshot and read side."""
+async def _keep(
+    connection: AsyncConnection, training_id: TrainingId, step: Step, found: Postings, row: Any
+) -> None:
+    """The rare statements first; then events, outbox and the training's own row in one."""
     training = step.training
-    assert training is not None, "a training that has events has a state"
-    await connection.execute(
-        _INSERT_EVENTS,
-        [
-            {
-                "training_id": training.id,
-                "seq": recorded.seq,
-                "type": recorded.event.type,
-                "envelope": post.body,
-                "at": row.now,
-            }
-            for recorded, post in zip(step.events, found.events, strict=True)
-        ],
-    )
-    values = summary(training, row.now)
-    if training.seq - row.snapshot_seq >= _SNAPSHOT_EVERY or _ends_a_chapter(step):
-        values |= {"snapshot": to_snapshot(training), "snapshot_seq": training.seq}
-    await connection.execute(_UPDATE, {"training": training.id, **values})
-    for statement, rows in projected(training, step.events, row.now):
-        await connection.execute(statement, rows or None)
+    if found.settles_all:
+        await connection.execute(_FORGET_ALL, {"training_id": training_id})
+    if isinstance(found.timer, SetTimer):
+        await connection.execute(_set_timer(found.timer, row.now))
+    elif isinstance(found.timer, ClearTimer):
+        await connection.execute(_CLEAR_TIMER, {"training_id": training_id})
+    if training is not None:
+        for statement, rows in projected(training, step.events, row.now):
+            await connection.execute(statement, rows or None)
+        await connection.execute(KEEP, _kept(training, step, found, row))
+
+
+def _kept(training: Training, step: Step, found: Postings, row: Any) -> dict[str, Any]:
+    """New posts are leased to whoever commits: it posts them at once."""
+    posts = (*found.events, *found.posts.values())
+    is_due = training.seq - row.snapshot_seq >= _SNAPSHOT_EVERY or _ends_a_chapter(step)
+    return {
+        "training": training.id,
+        "now": row.now,
+        "due_at": row.now + timedelta(seconds=LEASE_S),
+        "settled": list(found.settled),
+        "seqs": [recorded.seq for recorded in step.events],
+        "types": [recorded.event.type for recorded in step.events],
+        "envelopes": [post.body for post in found.events],
+        "ids": [post.id for post in posts],
+        "exchanges": [post.exchange for post in posts],
+        "keys": [post.routing_key for post in posts],
+        "bodies": [post.body for post in posts],
+        "waits": [post.until_answered for post in posts],
+        "snapshot": to_snapshot(training) if is_due else None,
+        **summary(training),
+    }
 
 
 def _ends_a_chapter(step: Step) -> bool:
     return any(isinstance(recorded.event, _CHAPTERS) for recorded in step.events)
-
-
-async def _post(connection: AsyncConnection, training_id: TrainingId, found: Postings, now: datetime) -> None:
-    """Outbox and timer.  New rows are leased to whoever commits: it posts them at once."""
-    if found.settles_all:
-        await connection.execute(_FORGET_ALL, {"training_id": training_id})
-    elif found.settled:
-        await connection.execute(_FORGET, {"settled": list(found.settled)})
-    posts = (*found.events, *found.posts.values())
-    if posts:
-        due_at = now + timedelta(seconds=LEASE_S)
-        rows = [{**asdict(post), "attempts": 1, "due_at": due_at} for post in posts]
-        await connection.execute(_INSERT_POSTS, rows)
-    if isinstance(found.timer, SetTimer):
-        await connection.execute(_set_timer(found.timer, now))
-    elif isinstance(found.timer, ClearTimer):
-        await connection.execute(_CLEAR_TIMER, {"training_id": training_id})
 
 
 def _set_timer(timer: SetTimer, now: datetime) -> Insert:
@@ -182,10 +180,11 @@ def timer_id(timer: SetTimer) -> MessageId:
 
 _CHAPTERS = (TrainingStarted, RoundStarted, TrainingCompleted, TrainingFailed, TrainingAborted)
 
-_SELECT = select(
-    trainings.c.seq, trainings.c.snapshot, trainings.c.snapshot_seq, func.clock_timestamp().label("now")
-).where(trainings.c.id == bindparam("id"))
+_SELECT = select(trainings.c.seq, trainings.c.snapshot_seq, func.clock_timestamp().label("now")).where(
+    trainings.c.id == bindparam("id")
+)
 _LOCK = _SELECT.with_for_update()
+_SNAPSHOT = select(trainings.c.snapshot, trainings.c.snapshot_seq).where(trainings.c.id == bindparam("id"))
 _EVENTS_AFTER = (
     select(events.c.envelope)
     .where(events.c.training_id == bindparam("id"), events.c.seq > bindparam("after"))
@@ -197,9 +196,5 @@ _DUE = (
     .order_by(timers.c.due_at)
     .limit(100)
 )
-_UPDATE = update(trainings).where(trainings.c.id == bindparam("training"))
-_INSERT_EVENTS = insert(events)
-_INSERT_POSTS = upsert(outbox).on_conflict_do_nothing()
-_FORGET = delete(outbox).where(outbox.c.id == any_(bindparam("settled", type_=ARRAY(Uuid))))
 _FORGET_ALL = delete(outbox).where(outbox.c.training_id == bindparam("training_id"), outbox.c.until_answered)
 _CLEAR_TIMER = delete(timers).where(timers.c.training_id == bindparam("training_id"))
