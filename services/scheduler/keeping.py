@@ -24,7 +24,7 @@ SET seq = :seq, state = :state, reason = :reason, round = :round, attempt = :att
     arrived = :arrived, expected = :expected, updated_at = :now,
     snapshot = coalesce(:snapshot, snapshot),
     snapshot_seq = CASE WHEN :snapshot IS NULL THEN snapshot_seq ELSE :seq END
-WHERE id = :training
+WHERE id = :training AND :seq > 0
 """).bindparams(
     bindparam("training", type_=Uuid),
     bindparam("now", type_=_AT),

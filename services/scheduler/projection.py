@@ -35,16 +35,17 @@ def projected(training: Training, events: Iterable[Recorded], now: datetime) -> 
         yield insert(metrics), measured
 
 
-def summary(training: Training) -> dict[str, Any]:
-    """The training's own row."""
-    current = training.round
+def summary(training: Training | None) -> dict[str, Any]:
+    """The training's own row; before its first event (`seq` 0) there is nothing to say."""
+    current = training.round if training else None
+    is_over = training is None or training.is_over
     return {
-        "seq": training.seq,
-        "state": training.state.value,
-        "reason": training.reason,
+        "seq": training.seq if training else 0,
+        "state": training.state.value if training else None,
+        "reason": training.reason if training else None,
         "round": current.number if current else None,
         "attempt": current.attempt if current else None,
-        "phase": current.phase.value if current and not training.is_over else None,
+        "phase": current.phase.value if current and not is_over else None,
         "arrived": current.arrived if current else 0,
         "expected": len(current.clients) if current else 0,
     }

@@ -138,15 +138,13 @@ async def _keep(
     if training is not None:
         for statement, rows in projected(training, step.events, row.now):
             await connection.execute(statement, rows or None)
-        await connection.execute(KEEP, _kept(training, step, found, row))
+    await connection.execute(KEEP, {"training": training_id, **_kept(step, found, row)})
 
 
-def _kept(training: Training, step: Step, found: Postings, row: Any) -> dict[str, Any]:
+def _kept(step: Step, found: Postings, row: Any) -> dict[str, Any]:
     """New posts are leased to whoever commits: it posts them at once."""
     posts = (*found.events, *found.posts.values())
-    is_due = training.seq - row.snapshot_seq >= _SNAPSHOT_EVERY or _ends_a_chapter(step)
     return {
-        "training": training.id,
         "now": row.now,
         "due_at": row.now + timedelta(seconds=LEASE_S),
         "settled": list(found.settled),
@@ -158,9 +156,17 @@ def _kept(training: Training, step: Step, found: Postings, row: Any) -> dict[str
         "keys": [post.routing_key for post in posts],
         "bodies": [post.body for post in posts],
         "waits": [post.until_answered for post in posts],
-        "snapshot": to_snapshot(training) if is_due else None,
-        **summary(training),
+        "snapshot": _snapshot(step, row.snapshot_seq),
+        **summary(step.training),
     }
+
+
+def _snapshot(step: Step, before: int) -> bytes | None:
+    """Nothing while the newest one will do."""
+    training = step.training
+    if training is None or (training.seq - before < _SNAPSHOT_EVERY and not _ends_a_chapter(step)):
+        return None
+    return to_snapshot(training)
 
 
 def _ends_a_chapter(step: Step) -> bool:
