@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from infra.objects.errors import ObjectChanged, ObjectMissing
-from infra.objects.store import ObjectStat
+from infra.objects.store import Content, ObjectStat
 from infra.streams import Chunk
 
 _CHUNK = 1 << 20
@@ -24,12 +24,14 @@ class MemoryObjects:
     @contextmanager
     def read(
         self, key: str, span: range | None = None, *, expected_etag: str | None = None
-    ) -> Iterator[Iterator[bytes]]:
-        if expected_etag not in {None, self.stat(key).etag}:
+    ) -> Iterator[Content]:
+        etag = self.stat(key).etag
+        if expected_etag not in {None, etag}:
             raise ObjectChanged(key)
         content = self._content(key)
         part = content if span is None else content[span.start : span.stop]
-        yield (part[at : at + _CHUNK] for at in range(0, len(part), _CHUNK))
+        chunks = (part[at : at + _CHUNK] for at in range(0, len(part), _CHUNK))
+        yield Content(len(part), etag, chunks)
 
     def stat(self, key: str) -> ObjectStat:
         content = self._content(key)

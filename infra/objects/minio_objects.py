@@ -13,11 +13,12 @@ from urllib3.exceptions import HTTPError
 
 from infra.objects.errors import ObjectChanged, ObjectMissing, ObjectStoreUnavailable
 from infra.objects.settings import ObjectStoreSettings
-from infra.objects.store import ObjectStat
+from infra.objects.store import Content, ObjectStat
 from infra.streams import Chunk, ChunkStream
 
 _CHUNK = 1 << 20
 _CONNECTIONS = 16
+_NOTHING = Content(0, "", iter(()))
 _RETRIED = (500, 502, 503, 504)
 
 
@@ -53,18 +54,17 @@ class MinioObjects:
     @contextmanager
     def read(
         self, key: str, span: range | None = None, *, expected_etag: str | None = None
-    ) -> Iterator[Iterator[bytes]]:
+    ) -> Iterator[Content]:
         if span is not None and not span:
-            yield iter(())
+            yield _NOTHING
             return
         with _faults(key):
             response = self._get(key, span, expected_etag)
         if response is None:
-            yield iter(())
+            yield _NOTHING
             return
         try:
-            _check_answer(key, response, span, expected_etag)
-            yield _stream(key, response)
+            yield _checked(key, response, span, expected_etag)
         finally:
             response.close()
             response.release_conn()
@@ -125,15 +125,17 @@ def _pool(settings: ObjectStoreSettings) -> urllib3.PoolManager:
     )
 
 
-def _check_answer(
+def _checked(
     key: str, response: urllib3.BaseHTTPResponse, span: range | None, expected_etag: str | None
-) -> None:
+) -> Content:
     """Some stores ignore a condition, some answer a range with 200: only etag and length tell."""
-    if expected_etag not in {None, _bare(response.headers.get("etag"))}:
+    etag = _bare(response.headers.get("etag"))
+    if expected_etag not in {None, etag}:
         raise ObjectChanged(key)
     length = int(response.headers.get("content-length", -1))
     if length < 0 or (span is not None and length > len(span)):
         raise ObjectStoreUnavailable(f"it answered {length} bytes for {span} of {key}")
+    return Content(length, etag, _stream(key, response))
 
 
 def _stream(key: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

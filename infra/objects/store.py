@@ -17,6 +17,18 @@ class ObjectStat:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a read gives: how much of which object, and the bytes, once."""
+
+    size: int
+    etag: str
+    chunks: Iterator[bytes]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.chunks
+
+
 class ObjectStore(Protocol):
     """Methods block: call them in a worker thread.  They may be called from many threads at once.
 
@@ -29,7 +41,7 @@ class ObjectStore(Protocol):
 
     def read(
         self, key: str, span: range | None = None, *, expected_etag: str | None = None
-    ) -> AbstractContextManager[Iterator[bytes]]:
+    ) -> AbstractContextManager[Content]:
         """The bytes, or those of a range; as with a slice, what lies beyond the end is just not there."""
         ...
 

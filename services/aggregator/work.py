@@ -105,13 +105,12 @@ class Worker:
 
     def _inspect(self, command: InspectUpdate) -> tuple[str, Inspection]:
         layout = self._known.layout(command.model)
-        there = self._objects.stat(command.key)
-        if there.size < layout.size:
-            raise WeightsTruncated(there.size, layout.size)
-        if there.size > layout.size:
-            raise WeightsPadded(there.size, layout.size)
-        with self._objects.read(command.key, expected_etag=there.etag) as chunks:
-            return there.etag, inspect(chunks, layout, command.sha256, command.shard_bytes)
+        with self._objects.read(command.key) as content:
+            if content.size < layout.size:
+                raise WeightsTruncated(content.size, layout.size)
+            if content.size > layout.size:
+                raise WeightsPadded(content.size, layout.size)
+            return content.etag, inspect(content, layout, command.sha256, command.shard_bytes)
 
     def _pieces(self, plan: ReducePlan, shard: int, where: range) -> Iterator[tuple[int, Iterable[Chunk]]]:
         for update in plan.updates:
