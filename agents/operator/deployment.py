@@ -37,10 +37,10 @@ class Deployment:
     @classmethod
     def start(cls, root: Path, *, detached: bool) -> Self:
         """Start the servers that are not running and make them ready for services."""
+        logins = _logins(root)
+        logins.keep(root)
         stack = Stack.start(root, detached=detached)
         try:
-            logins = _logins(stack.root)
-            logins.keep(stack.root)
             asyncio.run(preparation.prepare(stack.endpoints, logins))
         except BaseException:  # a Ctrl-C too: what dies with us had better be stopped
             if not detached:

@@ -40,7 +40,7 @@ class Logins(BaseModel):
 
 def write_secret(path: Path, text: str) -> None:
     """Readable by the owner only, and never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.draft")
     draft.touch(mode=0o600)
     draft.chmod(0o600)

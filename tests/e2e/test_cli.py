@@ -20,9 +20,11 @@ SITE = Path(__file__).with_name("quick_site.py")
 @pytest.fixture(scope="module")
 def warren(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warren]:
     command = Warren(tmp_path_factory.mktemp("cli"))
-    command("up", "--aggregators", "1")
-    yield command
-    assert "stopped" in command("down")
+    try:
+        command("up", "--aggregators", "1")
+        yield command
+    finally:
+        assert "stopped" in command("down")
     assert not command.processes()
 
 

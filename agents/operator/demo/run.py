@@ -122,7 +122,7 @@ def _outcome(progress: Progress, score: Score, baseline: Score, sha256: str) -> 
 
 @contextmanager
 def _alone_in(root: Path) -> Iterator[None]:
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    root.mkdir(parents=True, exist_ok=True)
     with (root / "demo.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
