@@ -117,3 +117,14 @@ async def nothing_is_open(scene: Scene, training: TrainingId) -> None:
     await scene.published(training)
     assert await scene.rows(select(outbox.c.id).where(outbox.c.training_id == training)) == []
     assert await scene.rows(select(timers)) == []
+
+
+async def test_two_schedulers_at_the_same_time_come_to_one_result(scene: Scene) -> None:
+    start = await a_training(scene, rounds=3, evaluate_every=1)
+    async with attending(scene, LAYOUT), scene.running(aggregators=2), scene.running(aggregators=0):
+        await scene.order(start)
+        assert await scene.ended(start.training_id) == "completed"
+        await nothing_is_open(scene, start.training_id)
+    envelopes = await scene.events(start.training_id)
+    assert [envelope.sequence for envelope in envelopes] == list(range(1, len(envelopes) + 1))
+    assert [envelope.type for envelope in envelopes].count("RoundAggregated") == 3
