@@ -2,7 +2,17 @@
 
 import typer
 
-from agents.operator.commands import clients, events, integrators, run, stack, topology, trainings, users
+from agents.operator.commands import (
+    clients,
+    events,
+    install,
+    integrators,
+    run,
+    stack,
+    topology,
+    trainings,
+    users,
+)
 
 
 def create_app() -> typer.Typer:
@@ -17,5 +27,6 @@ def create_app() -> typer.Typer:
         app.command()(command)
     for group in (topology, users, clients, integrators, trainings, events):
         app.add_typer(group.group)
+    app.command()(install.install)
     run.add_to(app)
     return app

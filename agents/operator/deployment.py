@@ -41,7 +41,7 @@ class Deployment:
         logins.keep(root)
         stack = Stack.start(root, detached=detached)
         try:
-            asyncio.run(preparation.prepare(stack.endpoints, logins))
+            asyncio.run(_prepared(stack.endpoints, logins))
         except BaseException:  # a Ctrl-C too: what dies with us had better be stopped
             if not detached:
                 stack.stop()
@@ -102,6 +102,10 @@ class Deployment:
         for program in programs:
             if not processes.is_running(program.name, self.root):
                 raise processes.ServerDidNotStart(program.name, "ended at once", self.root)
+
+
+async def _prepared(endpoints: Endpoints, logins: Logins) -> None:
+    await preparation.prepare(preparation.servers_of(endpoints), preparation.wanted(logins))
 
 
 def _logins(root: Path) -> Logins:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pydantic import SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from agents.operator.logins import Logins
 from infra.broker.admin import BrokerAdmin
@@ -10,16 +10,41 @@ from infra.broker.permissions import hashed
 from infra.broker.topology import Definitions, definitions
 from infra.objects.minio_objects import MinioObjects
 from infra.objects.settings import ObjectStoreSettings
-from infra.stack.record import Endpoints, RabbitAddress, S3Address
+from infra.stack.record import Endpoints, RabbitAddress
 from schemas.routing import Role
 
 
-async def prepare(endpoints: Endpoints, logins: Logins) -> None:
+class Servers(BaseModel):
+    """Where RabbitMQ's management, PostgreSQL and the object store are, as their administrator sees them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    management_url: str
+    management_user: str
+    management_password: SecretStr
+    database_url: SecretStr
+    objects: ObjectStoreSettings
+
+
+async def prepare(servers: Servers, topology: Definitions) -> None:
     """May be repeated: the second time changes nothing."""
     await asyncio.gather(
-        declare(endpoints.rabbit, logins),
-        _migrate(endpoints.postgres.url),
-        asyncio.to_thread(_make_bucket, endpoints.s3),
+        _declare(servers, topology),
+        _migrate(servers.database_url.get_secret_value()),
+        asyncio.to_thread(MinioObjects(servers.objects).make_bucket),
+    )
+
+
+def servers_of(endpoints: Endpoints) -> Servers:
+    rabbit, s3 = endpoints.rabbit, endpoints.s3
+    return Servers(
+        management_url=rabbit.management_url,
+        management_user=rabbit.user,
+        management_password=SecretStr(rabbit.password),
+        database_url=SecretStr(endpoints.postgres.url),
+        objects=ObjectStoreSettings(
+            url=s3.url, access_key=s3.access_key, secret_key=SecretStr(s3.secret_key), bucket=s3.bucket
+        ),
     )
 
 
@@ -34,22 +59,25 @@ async def check(rabbit: RabbitAddress, logins: Logins) -> tuple[str, ...]:
 
 
 def wanted(logins: Logins) -> Definitions:
-    return definitions({Role.SCHEDULER: hashed(logins.scheduler), Role.AGGREGATOR: hashed(logins.aggregator)})
+    return topology_of(logins.scheduler, logins.aggregator)
+
+
+def topology_of(scheduler_password: str, aggregator_password: str) -> Definitions:
+    passwords = {Role.SCHEDULER: scheduler_password, Role.AGGREGATOR: aggregator_password}
+    return definitions({role: hashed(password) for role, password in passwords.items()})
 
 
 def broker_admin(rabbit: RabbitAddress) -> BrokerAdmin:
     return BrokerAdmin(rabbit.management_url, rabbit.user, rabbit.password)
 
 
+async def _declare(servers: Servers, topology: Definitions) -> None:
+    password = servers.management_password.get_secret_value()
+    async with BrokerAdmin(servers.management_url, servers.management_user, password) as admin:
+        await admin.declare(topology)
+
+
 async def _migrate(url: str) -> None:
     from infra.database.migrate import upgrade  # noqa: PLC0415 - a site without a database has no Alembic
 
     await upgrade(url)
-
-
-def _make_bucket(s3: S3Address) -> None:
-    MinioObjects(
-        ObjectStoreSettings(
-            url=s3.url, access_key=s3.access_key, secret_key=SecretStr(s3.secret_key), bucket=s3.bucket
-        )
-    ).make_bucket()

@@ -19,6 +19,23 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None  # postgresql+asyncpg://…, to read the event table
 
 
+class InstallSettings(BaseSettings):
+    """The servers that `warren install` makes ready, and the services' passwords on the broker."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="WARREN_INSTALL_", extra="forbid")
+
+    management_url: str  # of the broker: http(s)://host:port
+    management_user: str
+    management_password: SecretStr
+    scheduler_password: SecretStr
+    aggregator_password: SecretStr
+    database_url: SecretStr  # postgresql+asyncpg://…
+    s3_url: str  # http(s)://host:port
+    s3_access_key: str
+    s3_secret_key: SecretStr
+    s3_bucket: str = "warren"
+
+
 def clean_environment() -> dict[str, str]:
     """Ours, without what is meant for a service of Warren's."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}

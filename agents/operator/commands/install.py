@@ -1,0 +1,30 @@
+"""`warren install`: makes servers of one's own ready for Warren's services."""
+
+import asyncio
+
+from agents.operator import preparation
+from agents.operator.console import say
+from agents.operator.settings import InstallSettings
+from infra.objects.settings import ObjectStoreSettings
+
+
+def install() -> None:
+    """Topology and logins, tables, bucket, on the servers that WARREN_INSTALL_… names.  May be repeated."""
+    settings = InstallSettings()
+    servers = preparation.Servers(
+        management_url=settings.management_url,
+        management_user=settings.management_user,
+        management_password=settings.management_password,
+        database_url=settings.database_url,
+        objects=ObjectStoreSettings(
+            url=settings.s3_url,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+            bucket=settings.s3_bucket,
+        ),
+    )
+    topology = preparation.topology_of(
+        settings.scheduler_password.get_secret_value(), settings.aggregator_password.get_secret_value()
+    )
+    asyncio.run(preparation.prepare(servers, topology))
+    say("topology, logins, tables and bucket are as they must be")
