@@ -9,14 +9,14 @@ from agents.operator import services
 from agents.operator.deployment import Deployment
 from agents.operator.errors import NothingRunning
 from agents.operator.rest import Api, TokenAuth
-from agents.operator.settings import Settings
+from agents.operator.settings import read_settings
 from infra.stack import processes
 
 ADMIN = "admin"
 
 
 def api(root: Path, patience_s: float = 0.0) -> Api:
-    settings = Settings()
+    settings = read_settings()
     if settings.api_url:
         token = settings.api_token.get_secret_value() if settings.api_token else ""
         return Api(settings.api_url, TokenAuth(token), patience_s)
@@ -35,14 +35,14 @@ def api_of(
 
 
 def broker_url(root: Path) -> str:
-    settings = Settings()
+    settings = read_settings()
     if settings.broker_url:
         return settings.broker_url.get_secret_value()
     return services.admin_broker_url(_running(root, "rabbitmq").endpoints)
 
 
 def database_url(root: Path) -> str:
-    settings = Settings()
+    settings = read_settings()
     if settings.database_url:
         return settings.database_url.get_secret_value()
     return _running(root, "postgres").endpoints.postgres.url

@@ -1,9 +1,12 @@
 """What an operator may change about the `warren` command."""
 
 import os
+from typing import ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.refusal import Refusal
 
 _OURS = "WARREN_"
 
@@ -34,6 +37,22 @@ class InstallSettings(BaseSettings):
     s3_access_key: str
     s3_secret_key: SecretStr
     s3_bucket: str = "warren"
+
+
+class SettingsWrong(Refusal):
+    code: ClassVar[str] = "settings_wrong"
+
+    def __init__(self, error: ValidationError) -> None:
+        faults = error.errors(include_url=False, include_input=False)
+        told = (f"{_OURS}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in faults)
+        super().__init__(f"the environment cannot be used: {'; '.join(told)}")
+
+
+def read_settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsWrong(error) from None
 
 
 def clean_environment() -> dict[str, str]:

@@ -39,10 +39,11 @@ def create(  # noqa: PLR0913, PLR0917 -- the options of a command line
 ) -> None:
     """Plan a training of a model over clients."""
     with place.api(root) as api:
+        clients = [str(api.client_named(name).id) for name in client]
         body = {
             "model_id": str(_model(api, model)),
             "target_num_updates": rounds,
-            "clients": [str(api.client_named(name).id) for name in client],
+            "clients": clients,
             "participation": {"min_clients": min_clients, "round_deadline_s": round_deadline_s},
             "evaluation": {"every": evaluate_every},
             "config": _options(config or []),

@@ -62,6 +62,14 @@ def test_an_api_elsewhere_that_does_not_answer_is_named(
     assert "the API at http://127.0.0.1:1 does not answer" in capfd.readouterr().err
 
 
+def test_an_address_that_is_none_is_refused(
+    warren: Warren, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WARREN_API_URL", "somewhere")
+    assert warren("trainings", "list") == 1
+    assert capfd.readouterr().err.startswith("the environment cannot be used: WARREN_API_URL: ")
+
+
 def test_every_command_has_help(warren: Warren, capfd: pytest.CaptureFixture[str]) -> None:
     for command in ("up", "demo", "topology", "users", "clients", "trainings", "events", "api"):
         assert warren(command, "--help") == 0
