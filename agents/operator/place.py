@@ -38,17 +38,18 @@ def broker_url(root: Path) -> str:
     settings = read_settings()
     if settings.broker_url:
         return settings.broker_url.get_secret_value()
-    return services.admin_broker_url(_running(root, "rabbitmq").endpoints)
+    return services.admin_broker_url(running(root, "rabbitmq").endpoints)
 
 
 def database_url(root: Path) -> str:
     settings = read_settings()
     if settings.database_url:
         return settings.database_url.get_secret_value()
-    return _running(root, "postgres").endpoints.postgres.url
+    return running(root, "postgres").endpoints.postgres.url
 
 
-def _running(root: Path, server: str) -> Deployment:
+def running(root: Path, server: str) -> Deployment:
+    """The one under `root`, of which that server must run."""
     deployment = Deployment.find(root)
     if not deployment.stack.running()[server]:
         raise NothingRunning(root)
