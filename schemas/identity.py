@@ -22,6 +22,11 @@ def order_id(*parts: object) -> MessageId:
     return MessageId(derived("order", *parts))
 
 
+def task_order_id(task: TaskId) -> MessageId:
+    """Of the command that asks a client for this task."""
+    return order_id(task, "task")
+
+
 def task_id(  # noqa: PLR0913, PLR0917 -- the six coordinates of a task
     training: TrainingId, kind: TaskKind, round_: int, attempt: int, client: ClientId, issue: int
 ) -> TaskId:

@@ -22,6 +22,7 @@ from schemas.message import (
 )
 from schemas.weights import MAX_SHARDS, Blake3, ETag, ModelRef
 
+TasksInHand = Annotated[tuple[TaskId, ...], Field(max_length=1_000)]
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -58,11 +59,15 @@ class ClientRejected(TrainingMessage):
 
 
 class Heartbeat(Message):
-    """A sign of life, with the tasks in hand.  The last one of a graceful shutdown says `leaving`."""
+    """A sign of life, with the tasks in hand.  The last one of a graceful shutdown says `leaving`.
+
+    `waiting` are those of them that need fresh URLs: their orders are sent again at once.
+    """
 
     type: Literal["Heartbeat"] = "Heartbeat"
     client_id: ClientId
-    tasks: Annotated[tuple[TaskId, ...], Field(max_length=1_000)] = ()
+    tasks: TasksInHand = ()
+    waiting: TasksInHand = ()
     leaving: bool = False
     version: Version = ""
 

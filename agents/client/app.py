@@ -102,7 +102,11 @@ async def _attend(agent: Agent, stop: asyncio.Event) -> None:
         await agent.runner.warm_up()
     agent.tasks.resume()
     beating = asyncio.create_task(
-        beat(agent.uplink, client, lambda: agent.tasks.in_hand, settings.heartbeat_s)
+        beat(
+            agent.uplink,
+            lambda: heartbeat(client, agent.tasks.in_hand, agent.tasks.waiting),
+            settings.heartbeat_s,
+        )
     )
     taking = asyncio.create_task(_take(agent))
     stopping = asyncio.create_task(stop.wait())
@@ -133,7 +137,7 @@ async def _leave(agent: Agent, beating: asyncio.Task[None]) -> None:
     await _end(beating)
     with suppress(TimeoutError):
         async with asyncio.timeout(_LAST_WORD_S):
-            await agent.uplink.beat(heartbeat(agent.credentials.client, (), leaving=True))
+            await agent.uplink.beat(heartbeat(agent.credentials.client, leaving=True))
     await agent.runner.close()
     await agent.transfer.close()
     for line in agent.lines:

@@ -41,11 +41,17 @@ class Tasks:
         self._renewed = asyncio.Condition()
         self._carried: dict[TaskId, asyncio.Task[None]] = {}
         self._idle: set[TaskId] = set()
+        self._waiting: set[TaskId] = set()
         self._leaving = False
 
     @property
     def in_hand(self) -> tuple[TaskId, ...]:
         return tuple(self._carried)
+
+    @property
+    def waiting(self) -> tuple[TaskId, ...]:
+        """Those that need fresh URLs."""
+        return tuple(self._waiting)
 
     def resume(self) -> None:
         """Go on with what an earlier process left."""
@@ -178,9 +184,16 @@ class Tasks:
                 await asyncio.sleep(seconds)
                 return
             log.info("task waits for a fresh ticket", extra=_facts(task))
+            await self._wait_for_ticket(task_id, seconds)
+
+    async def _wait_for_ticket(self, task_id: TaskId, seconds: float) -> None:
+        self._waiting.add(task_id)
+        try:
             with suppress(TimeoutError):  # the next look at the task finds that its deadline has passed
                 async with asyncio.timeout(seconds), self._renewed:
                     await self._renewed.wait_for(lambda: task_id in self._tickets)
+        finally:
+            self._waiting.discard(task_id)
 
     async def _renew_ticket(self, order: Order) -> None:
         if order.access:

@@ -57,7 +57,7 @@ def _loops(
 
     async def attend() -> None:
         async with consuming(intake, publisher, (Queue.PRESENCE,), prefetch=settings.prefetch) as batches:
-            await watch(batches, presence)
+            await watch(batches, presence, relay.renew)
 
     return {
         "consumer": consume,

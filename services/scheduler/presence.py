@@ -1,6 +1,7 @@
 """Presence: which sites are there, as their heartbeats tell."""
 
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from sqlalchemy import bindparam, func, update
@@ -8,11 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.broker.consumer import Batch, Batches
 from infra.database.tables import clients
+from schemas.ids import ClientId, TaskId
 from schemas.refusal import Refusal
 from schemas.reports import Heartbeat
 from services.scheduler.admission import heartbeat
 
 log = logging.getLogger(__name__)
+
+
+Renew = Callable[[ClientId, Sequence[TaskId]], Awaitable[None]]
 
 
 class Presence(Protocol):
@@ -37,12 +42,15 @@ class PostgresPresence:
             await connection.execute(_SEEN, rows)
 
 
-async def watch(batches: Batches, presence: Presence) -> None:
+async def watch(batches: Batches, presence: Presence, renew: Renew) -> None:
     """A background loop.  The newest heartbeat of each client counts."""
     async for batch in batches.batches():
         newest = {beat.client_id: beat for beat in await _admit(batches, batch)}
         if newest:
             await presence.seen(list(newest.values()))
+        for beat in newest.values():
+            if beat.waiting:
+                await renew(beat.client_id, beat.waiting)
 
 
 async def _admit(batches: Batches, batch: Batch) -> list[Heartbeat]:

@@ -7,7 +7,7 @@ from schemas import events as e
 from schemas import keys
 from schemas import reports as r
 from schemas.events import Event
-from schemas.identity import order_id
+from schemas.identity import order_id, task_order_id
 from schemas.ids import ClientId, MessageId, TaskId
 from schemas.timers import EvaluationTimedOut, RoundTimedOut
 from schemas.words import Outcome, TaskKind
@@ -30,9 +30,9 @@ def react(training: Training, event: Event) -> tuple[Order, ...]:  # noqa: C901,
         case e.TaskReissued():
             return (_ask(training, event.kind, event.task_id, event.client_id),)
         case r.ModelUploaded():
-            return Settle((_order(event.task_id),)), _inspect(training, event)
+            return Settle((task_order_id(event.task_id),)), _inspect(training, event)
         case r.MetricsReported() | r.TaskFailed():
-            return (Settle((_order(event.task_id),)),)
+            return (Settle((task_order_id(event.task_id),)),)
         case r.UpdateAccepted() | r.UpdateRejected():
             return (Settle((_inspection(event.task_id),)),)
         case e.IntakeClosed() | e.EvaluationEnded():
@@ -72,7 +72,7 @@ def _ask(training: Training, kind: TaskKind, task: TaskId, client: ClientId) -> 
     current = _round(training)
     if kind is TaskKind.EVALUATE:
         return Send(
-            _order(task),
+            task_order_id(task),
             c.EvaluateModel(
                 training_id=training.id,
                 task_id=task,
@@ -84,7 +84,7 @@ def _ask(training: Training, kind: TaskKind, task: TaskId, client: ClientId) -> 
             ),
         )
     return Send(
-        _order(task),
+        task_order_id(task),
         c.TrainRound(
             training_id=training.id,
             task_id=task,
@@ -114,12 +114,12 @@ def _cancel(training: Training, reason: str) -> tuple[Order, ...]:
         )
         for task in cancelled
     )
-    return Settle(tuple(_order(task.id) for task in cancelled)), *notices
+    return Settle(tuple(task_order_id(task.id) for task in cancelled)), *notices
 
 
 def _dismiss(training: Training, event: e.ParticipantRemoved) -> tuple[Order, ...]:
     task = training.task_of(event.client_id)
-    settled = (Settle((_order(task.id),)),) if task is not None else ()
+    settled = (Settle((task_order_id(task.id),)),) if task is not None else ()
     return *settled, _tell(training, event.client_id, Outcome.REMOVED, event.reason)
 
 
@@ -205,10 +205,6 @@ def _plan_object(training: Training) -> tuple[str, bytes]:
 
 
 # The ids of commands, by which their answers find them
-
-
-def _order(task: TaskId) -> MessageId:
-    return order_id(task, "task")
 
 
 def _inspection(task: TaskId) -> MessageId:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from sqlalchemy import Uuid, any_, bindparam, delete, func, select, text, update
+from sqlalchemy import Text, Uuid, any_, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,7 +16,8 @@ from infra.broker.publisher import Confirmed, Outcome, Publisher
 from infra.database.tables import OUTBOX_CHANNEL, outbox
 from infra.objects.store import ObjectStore
 from infra.objects.tickets import TicketOffice
-from schemas.ids import MessageId
+from schemas.identity import task_order_id
+from schemas.ids import ClientId, MessageId, TaskId
 from schemas.routing import TRAINING_HEADER, Exchange
 from services.scheduler.access import signed
 from services.scheduler.posting import OBJECTS, Post, Stamp
@@ -73,6 +74,13 @@ class Relay:
                 await self._post(batch)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._noticed.wait(), poll_s)
+
+    async def renew(self, client: ClientId, tasks: Sequence[TaskId]) -> None:
+        """Publish the client's orders for these tasks again, with fresh URLs."""
+        orders = [task_order_id(task) for task in tasks]
+        async with self._engine.begin() as connection:
+            await connection.execute(_RENEW, {"ids": orders, "client": str(client)})
+        self._noticed.set()
 
     async def listen(self) -> None:
         """A background loop: hears at once of rows that others wrote.  Ends when its connection does."""
@@ -159,6 +167,15 @@ _lease_s = func.least(LEASE_S * func.power(2, outbox.c.attempts), _LONGEST_LEASE
 
 _DONE = delete(outbox).where(_is_named, ~outbox.c.until_answered)
 _CONFIRMED = update(outbox).where(_is_named, outbox.c.until_answered).values(confirmed=True)
+_RENEW = (
+    update(outbox)
+    .where(
+        _is_named,
+        outbox.c.exchange == Exchange.CLIENTS,
+        outbox.c.routing_key == bindparam("client", type_=Text),
+    )
+    .values(due_at=func.clock_timestamp())
+)
 _RELEASE = update(outbox).where(~outbox.c.confirmed).values(due_at=func.clock_timestamp())
 _DROP_VAIN_NOTICES = delete(outbox).where(
     _is_due,

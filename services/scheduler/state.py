@@ -58,7 +58,7 @@ Tasks = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The current attempt of a round.  `open`, `uploaded` and `accepted` count its tasks in that state."""
+    """The current attempt of a round.  `open`, `uploaded`, `accepted` and `reported` count tasks."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
@@ -71,12 +71,13 @@ class Round:
     open: int
     uploaded: int = 0
     accepted: int = 0
+    reported: int = 0
     intake_is_open: bool = True
     shards: tuple[str, ...] = ()  # while aggregating: the digest of each shard, "" while it is not in
 
     @property
     def arrived(self) -> int:
-        return self.uploaded + self.accepted
+        return self.uploaded + self.accepted + self.reported
 
     def with_task(self, task: Task) -> "Round":
         """The round with a task new or changed, and its counts in step."""
@@ -94,7 +95,7 @@ class Round:
         return tuple(sorted(found, key=lambda task: task.client_id))
 
 
-_COUNTED = (TaskState.OPEN, TaskState.UPLOADED, TaskState.ACCEPTED)
+_COUNTED = (TaskState.OPEN, TaskState.UPLOADED, TaskState.ACCEPTED, TaskState.REPORTED)
 
 
 @dataclass(frozen=True, slots=True)

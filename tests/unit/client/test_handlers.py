@@ -75,7 +75,7 @@ async def test_what_is_no_command_is_refused(commands: Commands, message: bytes)
 
 async def test_a_report_is_no_command(commands: Commands) -> None:
     with pytest.raises(Malformed):
-        await commands.obey(body(heartbeat(SITE, ())))
+        await commands.obey(body(heartbeat(SITE)))
 
 
 async def test_a_command_for_somebody_else_is_refused(commands: Commands, journal: MemoryJournal) -> None:
