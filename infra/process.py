@@ -2,11 +2,30 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import uvloop
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from infra.logs import configure
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def settings_from_environment(kind: type[S]) -> S:
+    """The settings, or one line on standard error that names what is missing or wrong, and exit code 1."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        faults = (
+            f"{prefix}{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        sys.exit(f"these settings do not work: {'; '.join(faults)}")
 
 
 def run_until_stopped(service: Callable[[asyncio.Event], Awaitable[None]], log_level: str = "INFO") -> None:

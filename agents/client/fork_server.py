@@ -4,6 +4,7 @@ Reads a line of JSON per script (argv, env, cwd, output); answers with {"pid"}, 
 A file of its own, standard library only: it is run by path, by whatever interpreter the site names.
 """
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -12,8 +13,10 @@ import os
 import runpy
 import signal
 import sys
+import threading
+import traceback
 from contextlib import suppress
-from typing import TextIO, TypedDict
+from typing import NoReturn, TextIO, TypedDict
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,7 +37,7 @@ def main() -> None:
     gc.freeze()  # the collector then leaves the shared pages alone
     request = _serve(answers)
     if request:
-        _become(request)
+        _leave(_outcome_of(request))
 
 
 def _preload(name: str) -> None:
@@ -94,7 +97,33 @@ def _become(request: Request) -> None:
         sys.modules["numpy"].random.seed()
     sys.argv = request["argv"]
     sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
-    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _outcome_of(request: Request) -> int:
+    """Runs the script; its exit code, as an interpreter would find it."""
+    _become(request)
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        sys.stderr.write(f"{ended.code}\n")
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """What an interpreter does at its end, but for taking apart what was preloaded: that takes 0.2 s."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()  # there is no public name
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":

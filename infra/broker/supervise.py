@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from infra.broker.backoff import jittered
+from infra.broker.errors import BrokerFault
+from schemas.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ async def supervise(name: str, loop: Callable[[], Awaitable[None]]) -> NoReturn:
             if task is None or task.cancelling():
                 raise
             log.warning("background loop was cancelled from within", extra={"loop": name})
+        except (Refusal, BrokerFault) as error:
+            log.warning("background loop failed", extra={"loop": name, "why": str(error)})
         except Exception:  # whatever it was, the loop must go on
             log.exception("background loop failed", extra={"loop": name})
         if time.monotonic() - started > _STEADY_S:

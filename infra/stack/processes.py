@@ -98,8 +98,8 @@ def wait_ready(program: Program, root: Path, timeout_s: float) -> None:
 def stop(names: Iterable[str], root: Path, timeout_s: float) -> None:
     """Ask all of them to end and wait for each.  Killed is only what outlasts its time."""
     found = {name: running(name, root) for name in names}
-    for mark in filter(None, found.values()):
-        _send(mark, mark.stop_signal)
+    for living in filter(None, found.values()):
+        _send(living, living.stop_signal)
     deadline = time.monotonic() + timeout_s
     for name, mark in found.items():
         if mark and not _ends_before(deadline, mark):

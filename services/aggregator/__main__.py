@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from infra.process import run_until_stopped
+from infra.process import run_until_stopped, settings_from_environment
 from services.aggregator.app import run
 from services.aggregator.settings import Settings
 
 
 def main() -> None:
-    settings = Settings()
+    settings = settings_from_environment(Settings)
     run_until_stopped(partial(run, settings), settings.log_level)
 
 

@@ -3,12 +3,13 @@
 import uvicorn
 
 from infra.logs import configure
+from infra.process import settings_from_environment
 from services.api.app import create_app
 from services.api.settings import Settings
 
 
 def main() -> None:
-    settings = Settings()
+    settings = settings_from_environment(Settings)
     configure(settings.log_level)
     uvicorn.run(
         create_app(settings),

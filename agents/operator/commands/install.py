@@ -6,11 +6,12 @@ from agents.operator import preparation
 from agents.operator.console import say
 from agents.operator.settings import InstallSettings
 from infra.objects.settings import ObjectStoreSettings
+from infra.process import settings_from_environment
 
 
 def install() -> None:
     """Topology and logins, tables, bucket, on the servers that WARREN_INSTALL_… names.  May be repeated."""
-    settings = InstallSettings()
+    settings = settings_from_environment(InstallSettings)
     servers = preparation.Servers(
         management_url=settings.management_url,
         management_user=settings.management_user,
