@@ -14,6 +14,7 @@ from infra.weights.layout import Dtype, Layout
 Arrays = dict[str, NDArray[Any]]
 
 _NUMPY = {
+    Dtype.F64: np.dtype(np.float64),
     Dtype.F32: np.dtype(np.float32),
     Dtype.F16: np.dtype(np.float16),
     Dtype.BF16: np.dtype(ml_dtypes.bfloat16),
