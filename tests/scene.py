@@ -1,29 +1,24 @@
 """A stage for whole trainings: real servers, services in this process, and sites that do as they are told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import aiormq
-from pydantic import SecretStr
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.broker.admin import BrokerAdmin
 from infra.broker.connection import Connection
-from infra.broker.permissions import hashed
 from infra.broker.publisher import Publisher
-from infra.broker.settings import BrokerSettings
-from infra.broker.topology import Queue, client_queue, definitions, scheduler_queues
+from infra.broker.topology import Queue, scheduler_queues
 from infra.database.engine import connect
 from infra.database.tables import OUTBOX_CHANNEL, events, outbox, trainings
 from infra.objects.minio_objects import MinioObjects
-from infra.objects.settings import ObjectStoreSettings
-from infra.stack.record import Endpoints
 from schemas.commands import StartTraining
 from schemas.envelope import Envelope, decode, enclose, encode
 from schemas.events import Event
@@ -32,87 +27,18 @@ from schemas.ids import ClientId, MessageId, ModelId, TrainingId
 from schemas.keys import uploaded_model
 from schemas.message import Message
 from schemas.plan import Plan
-from schemas.routing import TO_SCHEDULER, Role
+from schemas.routing import TO_SCHEDULER
 from schemas.weights import ModelRef
 from services.aggregator import app as aggregator
-from services.aggregator.settings import Settings as AggregatorSettings
 from services.scheduler import app as scheduler
-from services.scheduler.settings import Settings as SchedulerSettings
-from tests.databases import a_database, create, empty, enrol
+from tests.databases import create, empty, enrol
+from tests.place import Place, topology
 from tests.recompute import sha256_of
 
-SERVICES = (Role.API, Role.SCHEDULER, Role.AGGREGATOR)
 OVER = ("completed", "failed", "aborted")
 _QUEUES = (*scheduler_queues(), Queue.AGGREGATOR, Queue.PRESENCE, Queue.DEAD_LETTERS, Queue.UNROUTED)
 
 Service = Callable[[asyncio.Event], Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A virtual host, a database and enrolled clients, for as many tests as like."""
-
-    endpoints: Endpoints
-    vhost: str
-    database: str
-    clients: tuple[ClientId, ...]  # sorted
-
-    @property
-    def broker(self) -> str:
-        return f"{self.endpoints.rabbit.host}:{self.endpoints.rabbit.port}/{self.vhost}"
-
-    @property
-    def sites(self) -> tuple[tuple[ClientId, str], ...]:
-        return tuple((client, client_queue(client, "abc")) for client in self.clients)
-
-    def login(self, name: str, password: str | None = None) -> BrokerSettings:
-        return BrokerSettings(url=SecretStr(self.amqp(name, password)))
-
-    def amqp(self, name: str, password: str | None = None) -> str:
-        return f"amqp://{name}:{password or f'{name}-secret'}@{self.broker}"
-
-    def administrator(self) -> BrokerAdmin:
-        rabbit = self.endpoints.rabbit
-        return BrokerAdmin(rabbit.management_url, rabbit.user, rabbit.password, self.vhost, settle_s=0)
-
-    def store(self) -> ObjectStoreSettings:
-        s3 = self.endpoints.s3
-        return ObjectStoreSettings(
-            url=s3.url, access_key=s3.access_key, secret_key=SecretStr(s3.secret_key), bucket=s3.bucket
-        )
-
-    def scheduler(self, **changes: Any) -> SchedulerSettings:
-        store = self.store()
-        settings = SchedulerSettings(
-            broker_url=SecretStr(self.amqp(Role.SCHEDULER)),
-            database_url=SecretStr(self.database),
-            s3_url=store.url,
-            s3_access_key=store.access_key,
-            s3_secret_key=store.secret_key,
-            s3_bucket=store.bucket,
-        )
-        return settings.model_copy(update=changes)
-
-    def aggregator(self, **changes: Any) -> AggregatorSettings:
-        store = self.store()
-        settings = AggregatorSettings(
-            broker_url=SecretStr(self.amqp(Role.AGGREGATOR)),
-            s3_url=store.url,
-            s3_access_key=store.access_key,
-            s3_secret_key=store.secret_key,
-            s3_bucket=store.bucket,
-        )
-        return settings.model_copy(update=changes)
-
-
-@contextmanager
-def a_place(stack: Endpoints, clients: int = 5) -> Iterator[Place]:
-    with a_database(stack) as database:
-        names = tuple(sorted(ClientId(uuid4()) for _ in range(clients)))
-        place = Place(stack, f"test-{uuid4().hex[:12]}", database, names)
-        asyncio.run(_furnish(place))
-        yield place
-        asyncio.run(_clear(place))
 
 
 @dataclass
@@ -277,29 +203,10 @@ async def until(holds: Callable[[], Any], within_s: float = 10) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _furnish(place: Place) -> None:
-    MinioObjects(place.store()).make_bucket()
-    async with place.administrator() as admin:
-        await admin.declare(_definitions(place))
-        for client, queue in place.sites:
-            await admin.enrol_client(client, f"{client}-secret", queue)
-
-
-async def _clear(place: Place) -> None:
-    async with place.administrator() as admin:
-        for client, queue in place.sites:
-            await admin.revoke_client(client, queue)
-        await admin.delete_vhost()
-
-
-def _definitions(place: Place) -> dict[str, Any]:
-    return definitions({role: hashed(f"{role}-secret") for role in SERVICES}, vhost=place.vhost)
-
-
 async def _set_stage(place: Place, engine: AsyncEngine, admin: BrokerAdmin, channel: aiormq.Channel) -> None:
     """Logins are the broker's, not the virtual host's: other tests may have given them other passwords."""
     await empty(engine)
     await enrol(engine, place.sites)
-    await admin.declare(_definitions(place))
+    await admin.declare(topology(place))
     for queue in (*_QUEUES, *(queue for _, queue in place.sites)):
         await channel.queue_purge(queue)

@@ -18,8 +18,9 @@ from schemas.plan import Evaluation
 from services.scheduler.evolve import fold
 from services.scheduler.state import to_snapshot
 from tests.e2e.processes import Service, started
+from tests.place import Place, a_place
 from tests.recompute import mean_file, sha256_of, trained
-from tests.scene import Place, Scene, a_place, a_scene
+from tests.scene import Scene, a_scene
 from tests.sites import Sites, attending, honest
 
 pytestmark = pytest.mark.e2e

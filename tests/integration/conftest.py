@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from infra.stack.record import Endpoints
-from tests.scene import Place, Scene, a_place, a_scene
+from tests.place import Place, a_place
+from tests.scene import Scene, a_scene
 
 
 @pytest.fixture(scope="session")

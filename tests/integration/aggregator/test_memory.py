@@ -12,7 +12,7 @@ from infra.weights.layout import Dtype, Tensor, canonical
 from schemas.commands import ReduceShard
 from schemas.ids import TrainingId
 from services.aggregator.work import Worker
-from tests.scene import Place
+from tests.place import Place
 from tests.unit.aggregator.bench import Bench
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,8 @@ from schemas.reports import UpdateRejected
 from services.aggregator.work import Worker
 from tests.integration.scheduler.small import LAYOUT as SMALL
 from tests.integration.scheduler.small import a_training
-from tests.scene import Place, Scene
+from tests.place import Place
+from tests.scene import Scene
 from tests.sites import Behaviour, Sites, attending, honest
 from tests.unit.aggregator.bench import LAYOUT, Bench, an_update
 

@@ -22,7 +22,8 @@ from schemas.reports import ClientRejected, Heartbeat, ModelUploaded, ShardReduc
 from schemas.routing import ORIGIN_HEADER, REASON_HEADER, TRAINING_HEADER, Exchange
 from tests.integration.broker.messages import publish_raw
 from tests.integration.scheduler.small import LAYOUT, a_training
-from tests.scene import Place, Scene, a_scene
+from tests.place import Place
+from tests.scene import Scene, a_scene
 from tests.sites import Sites, attending, silent
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
