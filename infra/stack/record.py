@@ -3,6 +3,7 @@
 import random
 import secrets
 import socket
+import time
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 HOST = "127.0.0.1"
 DATABASE = "warren"
 BUCKET = "warren"
+_DYING_S = 5.0
 _PORTS = range(20_000, 32_000)  # below the range from which systems take ports for outgoing connections
 
 
@@ -120,8 +122,15 @@ class Record(Frozen):
         draft.replace(path)
 
     def moved_off(self, names: frozenset[str]) -> Self:
-        """The same record, with free ports for those of `names` that somebody else took."""
-        taken = [name for name in names if not is_free(getattr(self.ports, name))]
+        """The same record, with free ports for those of `names` that somebody else took.
+
+        A server that was killed may hold its ports a little longer than its pid.
+        """
+        deadline = time.monotonic() + _DYING_S
+        while taken := [name for name in names if not is_free(getattr(self.ports, name))]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
         moved = dict(zip(taken, free_ports(len(taken)), strict=True))
         return self.model_copy(update={"ports": self.ports.model_copy(update=moved)})
 
