@@ -1,6 +1,7 @@
 """Runs a service as a process: event loop, logs, and signals that ask it to stop."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -31,6 +32,7 @@ def settings_from_environment(kind: type[S]) -> S:
 def run_until_stopped(service: Callable[[asyncio.Event], Awaitable[None]], log_level: str = "INFO") -> None:
     """Run `service`; SIGTERM and SIGINT set the event it is given, and it is expected to end soon."""
     configure(log_level)
+    gc.freeze()  # what has been imported stays: the collector need not look at it again
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(service))
 

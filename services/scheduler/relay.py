@@ -5,15 +5,17 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Text, Uuid, any_, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.broker.errors import Unroutable
 from infra.broker.outgoing import Outgoing
 from infra.broker.publisher import Confirmed, Outcome, Publisher
 from infra.database.tables import OUTBOX_CHANNEL, outbox
+from infra.objects.errors import ObjectStoreUnavailable
 from infra.objects.store import ObjectStore
 from infra.objects.tickets import TicketOffice
 from schemas.identity import task_order_id
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 _BATCH = 500
 _POLL_S = 1.0
 _MARK_S = 0.2
+_SOON_S = 1.0  # until what could not be posted is tried again
 _LONGEST_LEASE_S = 600
 _NOTICE_ATTEMPTS = 8  # a notice for a client that has no queue any more is dropped then
 
@@ -48,6 +51,7 @@ class Relay:
         self._office = office
         self._fresh: deque[Post] = deque()
         self._done: list[MessageId] = []
+        self._failed: list[MessageId] = []
         self._stirred = asyncio.Event()
         self._noticed = asyncio.Event()
 
@@ -93,14 +97,32 @@ class Relay:
             await ended.wait()
 
     async def _post(self, posts: Sequence[Post]) -> None:
+        """Objects first: the messages of the same step refer to them.  What fails is due again soon."""
         objects = [post for post in posts if post.exchange == OBJECTS]
         messages = [post for post in posts if post.exchange != OBJECTS]
-        for post in objects:
-            await asyncio.to_thread(self._objects.put, post.routing_key, (post.body,), len(post.body))
+        try:
+            for post in objects:
+                await asyncio.to_thread(self._objects.put, post.routing_key, (post.body,), len(post.body))
+        except ObjectStoreUnavailable as error:
+            log.warning("object was not stored", extra={"key": post.routing_key, "why": str(error)})
+            self._failed.extend(each.id for each in posts)
+            return
+        self._done.extend(post.id for post in objects)
         outcomes = await self._publisher.publish_all([self._outgoing(post) for post in messages])
-        done = [post.id for post in objects]
-        done += [post.id for post, outcome in zip(messages, outcomes, strict=True) if _is_done(post, outcome)]
-        self._done.extend(done)
+        for post, outcome in zip(messages, outcomes, strict=True):
+            self._note(post, outcome)
+
+    def _note(self, post: Post, outcome: Outcome) -> None:
+        """The broker may be back at any moment; a queue that is gone is looked for when the lease ends."""
+        if isinstance(outcome, Confirmed):
+            self._done.append(post.id)
+            return
+        if not isinstance(outcome, Unroutable):
+            self._failed.append(post.id)
+        log.warning(
+            "message was not confirmed",
+            extra={"training": str(post.training_id), "key": post.routing_key, "why": str(outcome)},
+        )
 
     def _outgoing(self, post: Post) -> Outgoing:
         body = post.body
@@ -125,15 +147,17 @@ class Relay:
         """
         while True:
             await asyncio.sleep(_MARK_S)
-            if self._done:
-                ids, self._done = self._done, []
-                await self._mark(ids)
+            if self._done or self._failed:
+                await self._mark()
 
-    async def _mark(self, ids: Sequence[MessageId]) -> None:
+    async def _mark(self) -> None:
+        done, self._done = self._done, []
+        failed, self._failed = self._failed, []
         async with self._engine.begin() as connection:
             await connection.execute(_RELAXED)
-            await connection.execute(_DONE, {"ids": ids})
-            await connection.execute(_CONFIRMED, {"ids": ids})
+            await connection.execute(_DONE, {"ids": done})
+            await connection.execute(_CONFIRMED, {"ids": done})
+            await connection.execute(_SOON, {"ids": failed})
 
     async def _claim(self) -> Sequence[Post]:
         async with self._engine.begin() as connection:
@@ -148,16 +172,6 @@ class Relay:
             await connection.execute(_RELEASE)
 
 
-def _is_done(post: Post, outcome: Outcome) -> bool:
-    if isinstance(outcome, Confirmed):
-        return True
-    log.warning(
-        "message was not confirmed",
-        extra={"training": str(post.training_id), "key": post.routing_key, "why": str(outcome)},
-    )
-    return False
-
-
 # Losing one of these changes costs a repeat, so they need not wait for the disk.
 _RELAXED = text("SET LOCAL synchronous_commit = off")
 
@@ -166,6 +180,7 @@ _is_named = outbox.c.id == any_(bindparam("ids", type_=ARRAY(Uuid)))
 _lease_s = func.least(LEASE_S * func.power(2, outbox.c.attempts), _LONGEST_LEASE_S)
 
 _DONE = delete(outbox).where(_is_named, ~outbox.c.until_answered)
+_SOON = update(outbox).where(_is_named).values(due_at=func.clock_timestamp() + timedelta(seconds=_SOON_S))
 _CONFIRMED = update(outbox).where(_is_named, outbox.c.until_answered).values(confirmed=True)
 _RENEW = (
     update(outbox)

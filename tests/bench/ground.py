@@ -95,7 +95,7 @@ def until_over(api: Api, training: UUID, timeout_s: float) -> None:
     while not (seen := api.training(training)).is_over:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the training is still in round {seen.round}, {seen.phase}")
-        time.sleep(0.2)
+        time.sleep(1)  # each look costs what is measured
     if seen.reason:
         raise RuntimeError(seen.reason)
 

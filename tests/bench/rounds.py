@@ -12,9 +12,11 @@ from tests.bench.ground import Fleet
 
 ROUNDS = 30
 
+Steps = dict[tuple[str, int], datetime]  # by step and round
+
 
 def overhead_s(deployment: Deployment, fleet: Fleet, clients: int) -> tuple[float, ...]:
-    """Per round: from the last client's upload being done to the next round's task being with all clients."""
+    """Per round: its whole time less that of its slowest client, from having the task to having uploaded."""
     api, root = ground.owner(deployment), deployment.root
     names = tuple(f"bench-{clients}-{number}" for number in range(clients))
     enrolled = [api.add_user(name, client=True) for name in names]
@@ -36,33 +38,38 @@ def overhead_s(deployment: Deployment, fleet: Fleet, clients: int) -> tuple[floa
     api.start(training)
     ground.until_over(api, training, 120)
     fleet.stop(names)
-    return _gaps([fleet.logs / f"{name}.log" for name in names], training)
+    return _overheads([_steps(fleet.logs / f"{name}.log", training) for name in names])
 
 
-def _gaps(logs: list[Path], training: UUID) -> tuple[float, ...]:
-    received = {step: [_last(logs, training, step, number) for number in range(ROUNDS)] for step in _STEPS}
-    uploads, tasks = received["uploaded"], received["received"]
-    return tuple((tasks[n + 1] - uploads[n]).total_seconds() for n in range(ROUNDS - 1))
+def _overheads(sites: list[Steps]) -> tuple[float, ...]:
+    """The first round is left out: its user code had to be started."""
+    return tuple(_round_s(sites, number) - _slowest_s(sites, number) for number in range(1, ROUNDS - 1))
 
 
-_STEPS = ("received", "uploaded")
+def _round_s(sites: list[Steps], number: int) -> float:
+    """From one round's first task being with its client to the next one's."""
+    first, following = (min(steps["received", n] for steps in sites) for n in (number, number + 1))
+    return (following - first).total_seconds()
 
 
-def _last(logs: list[Path], training: UUID, step: str, number: int) -> datetime:
-    return max(
-        datetime.fromisoformat(line["at"])
-        for log in logs
-        for line in map(json.loads, log.read_text().splitlines())
-        if line.get("step") == step and line["round"] == number and line["training"] == str(training)
-    )
+def _slowest_s(sites: list[Steps], number: int) -> float:
+    return max((steps["uploaded", number] - steps["received", number]).total_seconds() for steps in sites)
+
+
+def _steps(log: Path, training: UUID) -> Steps:
+    """When the site's task of each round had come so far, as its agent logged it."""
+    lines = map(json.loads, log.read_text().splitlines())
+    return {
+        (line["step"], line["round"]): datetime.fromisoformat(line["at"])
+        for line in lines
+        if "step" in line and line["training"] == str(training)
+    }
 
 
 def report(deployment: Deployment, fleet: Fleet) -> list[str]:
     lines = []
     for clients in (3, 10):
-        gaps = overhead_s(deployment, fleet, clients)
-        lines.append(
-            f"round_overhead_s clients={clients} rounds={ROUNDS} median={median(gaps):.4f} "
-            f"min={min(gaps):.4f} max={max(gaps):.4f}"
-        )
+        found = overhead_s(deployment, fleet, clients)
+        spread = f"median={median(found):.4f} min={min(found):.4f} max={max(found):.4f}"
+        lines.append(f"round_overhead_s clients={clients} rounds={ROUNDS} {spread}")
     return lines
