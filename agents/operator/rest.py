@@ -59,6 +59,16 @@ class Api:
         body = {"username": name, "password": password or secrets.token_urlsafe(24), **fields}
         return self._one(Newcomer, "POST", "/users/", json=body)
 
+    def revoke_user(self, user: UUID) -> None:
+        self._ask("DELETE", f"/users/{user}/")
+
+    def user_named(self, name: str) -> User:
+        """By user name or id."""
+        for user in self.users():
+            if name in {user.username, str(user.id)}:
+                return user
+        raise NotThere("user", name)
+
     def clients(self) -> tuple[Client, ...]:
         return self._list(Client, "/clients/")
 

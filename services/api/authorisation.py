@@ -59,6 +59,7 @@ RIGHTS: Mapping[tuple[Kind, Action], frozenset[Relation]] = MappingProxyType(
     {
         (Kind.USER, Action.READ): _EVERYBODY,
         (Kind.USER, Action.READ_PRIVATE): _RESPONSIBLE,
+        (Kind.USER, Action.DELETE): _RESPONSIBLE,
         (Kind.CLIENT, Action.READ): _EVERYBODY,
         (Kind.CLIENT, Action.CHANGE): _RESPONSIBLE,
         (Kind.CLIENT, Action.DELETE): _RESPONSIBLE,

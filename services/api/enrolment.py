@@ -13,7 +13,7 @@ from services.api.answers import Credentials
 from services.api.credentials import new_password
 from services.api.parts import Parts
 from services.api.states import Stage
-from services.api.store import clients, trainings
+from services.api.store import clients, trainings, users
 from services.api.store.rows import Found
 
 _REVOKED = "the client was revoked"
@@ -35,13 +35,14 @@ async def renew(parts: Parts, client: Found) -> Credentials:
 
 
 async def revoke(tx: AsyncConnection, parts: Parts, client: Found) -> None:
-    """Its trainings go on without it.
+    """Neither the site nor its user gets in any more; its trainings go on without it.
 
     The broker comes first: no row is locked while it answers, and after a crash the site is shut out already.
     Done again, it ends the same.
     """
     await parts.broker.revoke_client(ClientId(client.id), client.queue)
     await clients.revoke(tx, client.id)
+    await users.revoke(tx, client.id)
     for training in await trainings.unfinished_with(tx, client.id):
         await _leave(tx, training, ClientId(client.id))
 

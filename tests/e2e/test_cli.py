@@ -88,6 +88,8 @@ def test_users_get_a_token_once(warren: Warren) -> None:
     assert len(warren.told("users", "add", "eva")["token"]) == 40
     assert "eva" in {user["username"] for user in warren.told("users", "list")}
     assert "eva" in warren("users", "list")
+    warren("users", "revoke", "eva")
+    assert "eva" not in {user["username"] for user in warren.told("users", "list")}
 
 
 def test_a_training_is_shown_with_its_rounds(warren: Warren, completed: str) -> None:

@@ -39,3 +39,12 @@ def every(root: Dir = DIR, as_json: AsJson = False) -> None:
         say_models(found)
     else:
         out.print(tables.users_table(found))
+
+
+@group.command()
+def revoke(user: Annotated[str, typer.Argument(help="name or id")], root: Dir = DIR) -> None:
+    """Shut a user out for good: password and token are void; models and trainings stay."""
+    with place.api(root) as api:
+        found = api.user_named(user)
+        api.revoke_user(found.id)
+    say(f"user {found.username} ({found.id}) is revoked")

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Request
 
 from schemas.ids import ClientId, UserId
 from services.api import answers, enrolment
-from services.api.authorisation import Action, Kind, Thing, permits
+from services.api.authorisation import Action, Kind, Thing, permits, require
 from services.api.bodies import NewUser, PasswordChange, body_of, described_by
 from services.api.credentials import digest, new_token
 from services.api.dependencies import CallerDep, PartsDep, authenticate
-from services.api.errors import Forbidden
+from services.api.errors import Conflict, Forbidden
 from services.api.parts import Parts
 from services.api.store import trainings, users
 from services.api.views import training_view
@@ -25,6 +25,13 @@ class IdsAreGiven(Forbidden):
 
     def __init__(self) -> None:
         super().__init__("this server gives ids itself; leave `id` out")
+
+
+class IsASite(Conflict):
+    code: ClassVar[str] = "is_a_site"
+
+    def __init__(self, user: UUID) -> None:
+        super().__init__(f"user {user} is a site; revoke it under /api/clients/{user}/")
 
 
 class RegistrationClosed(Forbidden):
@@ -100,6 +107,18 @@ async def one(user_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.User
         row = await users.get(tx, user_id)
     knows = permits(caller, Action.READ_PRIVATE, Thing(Kind.USER, user_id, UserId(user_id)))
     return (answers.User if knows else answers.PublicUser).model_validate(row)
+
+
+@router.delete("/{user_id}/")
+async def revoke(user_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.Done:
+    """Password and token are void at once; models and trainings stay.  A site is revoked as one."""
+    async with parts.database.begin() as tx:
+        row = await users.get(tx, user_id)
+        require(caller, Action.DELETE, Thing(Kind.USER, user_id, UserId(user_id)))
+        if row.client:
+            raise IsASite(user_id)
+        await users.revoke(tx, user_id)
+    return answers.Done(detail="user revoked")
 
 
 async def _require_registration(parts: Parts, header: str | None) -> None:

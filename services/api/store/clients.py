@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.database.tables import clients, tokens, users
+from infra.database.tables import clients, users
 from schemas.ids import ClientId
 from services.api.authorisation import Kind
 from services.api.errors import NotFound
@@ -42,10 +42,7 @@ async def not_enrolled(tx: AsyncConnection, ids: Iterable[ClientId]) -> frozense
 
 
 async def revoke(tx: AsyncConnection, id_: UUID) -> None:
-    """Neither the site nor its user gets in any more."""
     await tx.execute(update(clients).where(clients.c.id == id_).values(revoked_at=func.now()))
-    await tx.execute(update(users).where(users.c.id == id_).values(revoked_at=func.now()))
-    await tx.execute(delete(tokens).where(tokens.c.user_id == id_))
 
 
 def _clients() -> Select[Any]:

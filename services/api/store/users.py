@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -69,6 +69,12 @@ async def replace_token(tx: AsyncConnection, user_id: UUID, digest: str) -> None
 
 async def set_password(tx: AsyncConnection, user_id: UUID, password_hash: str) -> None:
     await tx.execute(update(users).where(users.c.id == user_id).values(password_hash=password_hash))
+
+
+async def revoke(tx: AsyncConnection, user_id: UUID) -> None:
+    """What the user owns stays; nobody gets in under this name any more."""
+    await tx.execute(update(users).where(users.c.id == user_id).values(revoked_at=func.now()))
+    await tx.execute(delete(tokens).where(tokens.c.user_id == user_id))
 
 
 def _active() -> Select[Any]:

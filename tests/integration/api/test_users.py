@@ -81,6 +81,17 @@ async def test_of_tokens_asked_for_at_once_one_is_valid(api: Api) -> None:
     assert found.count(200) == 1
 
 
+async def test_a_revoked_user_is_shut_out_at_once_and_a_site_is_revoked_as_one(api: Api) -> None:
+    ana, mallory, site = await api.join(), await api.join(), await api.site()
+    login = {"Authorization": basic(ana.name, "a secret")}
+    assert (await api.http.get("/api/users/myself/", headers=login)).status_code == 200
+    assert told(await mallory.call("DELETE", f"/users/{ana.id}/")) == (403, "forbidden")
+    assert (await ana.call("DELETE", f"/users/{ana.id}/")).status_code == 200
+    assert (await ana.call("GET", "/users/myself/")).status_code == 401
+    assert (await api.http.get("/api/users/myself/", headers=login)).status_code == 401
+    assert told(await site.call("DELETE", f"/users/{site.id}/")) == (409, "is_a_site")
+
+
 async def test_others_see_neither_email_nor_endpoint(api: Api) -> None:
     ana = await api.join(email="ana@example.org", message_endpoint="https://ana.example.org/in")
     ben = await api.join()

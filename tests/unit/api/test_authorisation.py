@@ -23,8 +23,8 @@ R, P, C, D, T, U = (
 MAY: dict[tuple[Kind, Relation], set[Action]] = {
     (Kind.USER, Relation.STRANGER): {R},
     (Kind.USER, Relation.PARTICIPANT): {R},
-    (Kind.USER, Relation.OWNER): {R, P},
-    (Kind.USER, Relation.ADMIN): {R, P},
+    (Kind.USER, Relation.OWNER): {R, P, D},
+    (Kind.USER, Relation.ADMIN): {R, P, D},
     (Kind.CLIENT, Relation.STRANGER): {R},
     (Kind.CLIENT, Relation.PARTICIPANT): {R},
     (Kind.CLIENT, Relation.OWNER): {R, C, D},
