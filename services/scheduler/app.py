@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import cache, partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.broker.admin import BrokerAdmin
 from infra.broker.connection import Connection
 from infra.broker.consumer import consuming
 from infra.broker.publisher import Publisher
@@ -14,11 +14,10 @@ from infra.broker.settings import BrokerSettings
 from infra.broker.supervise import supervise
 from infra.broker.topology import Queue, scheduler_queues
 from infra.database.engine import connect
-from infra.objects.minio_objects import MinioObjects
 from infra.objects.settings import ObjectStoreSettings
+from infra.objects.store import ObjectStore
 from infra.objects.tickets import TicketOffice
 from services.scheduler.handlers import Handlers
-from services.scheduler.mending import Mender
 from services.scheduler.presence import PostgresPresence, watch
 from services.scheduler.relay import Relay
 from services.scheduler.settings import Settings
@@ -37,9 +36,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         intake = await held.enter_async_context(Connection(broker, "scheduler consumes"))
         loops = _loops(settings, engine, publisher, intake)
         if settings.management_url:
-            admin = await held.enter_async_context(_admin(settings, broker.vhost))
-            mender = Mender(engine, admin)
-            loops["mender"] = lambda: mender.watch(settings.mend_every_s)
+            loops["mender"] = lambda: _mend(settings, engine, broker.vhost)
         await _run_until(stop, loops)
 
 
@@ -47,7 +44,7 @@ def _loops(
     settings: Settings, engine: AsyncEngine, publisher: Publisher, intake: Connection
 ) -> dict[str, Loop]:
     store = _object_settings(settings)
-    relay = Relay(engine, publisher, MinioObjects(store), TicketOffice(store))
+    relay = Relay(engine, publisher, partial(_objects, store), TicketOffice(store))
     handlers = Handlers(PostgresTrainings(engine), relay.take)
     presence = PostgresPresence(engine)
 
@@ -80,10 +77,24 @@ async def _run_until(stop: asyncio.Event, loops: dict[str, Loop]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _admin(settings: Settings, vhost: str) -> BrokerAdmin:
+async def _mend(settings: Settings, engine: AsyncEngine, vhost: str) -> None:
+    """A background loop.  It begins late, and a restart should not wait for what it imports."""
+    await asyncio.sleep(settings.mend_every_s)
+    from infra.broker.admin import BrokerAdmin  # noqa: PLC0415
+    from services.scheduler.mending import Mender  # noqa: PLC0415
+
     assert settings.management_url is not None
     password = settings.management_password.get_secret_value()
-    return BrokerAdmin(settings.management_url, settings.management_user, password, vhost)
+    async with BrokerAdmin(settings.management_url, settings.management_user, password, vhost) as admin:
+        await Mender(engine, admin).watch(settings.mend_every_s)
+
+
+@cache
+def _objects(settings: ObjectStoreSettings) -> ObjectStore:
+    """Made when the first object is to be stored: the SDK is slow to import."""
+    from infra.objects.minio_objects import MinioObjects  # noqa: PLC0415
+
+    return MinioObjects(settings)
 
 
 def _object_settings(settings: Settings) -> ObjectStoreSettings:

@@ -24,8 +24,8 @@ class Mender:
     async def watch(self, every_s: float) -> None:
         """A background loop."""
         while True:
-            await asyncio.sleep(every_s)
             await self.mend()
+            await asyncio.sleep(every_s)
 
     async def mend(self) -> None:
         if found := await self._admin.check(self._topology):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -43,7 +43,11 @@ class Relay:
     """
 
     def __init__(
-        self, engine: AsyncEngine, publisher: Publisher, objects: ObjectStore, office: TicketOffice
+        self,
+        engine: AsyncEngine,
+        publisher: Publisher,
+        objects: Callable[[], ObjectStore],
+        office: TicketOffice,
     ) -> None:
         self._engine = engine
         self._publisher = publisher
@@ -102,7 +106,7 @@ class Relay:
         messages = [post for post in posts if post.exchange != OBJECTS]
         try:
             for post in objects:
-                await asyncio.to_thread(self._objects.put, post.routing_key, (post.body,), len(post.body))
+                await asyncio.to_thread(self._store, post)
         except ObjectStoreUnavailable as error:
             log.warning("object was not stored", extra={"key": post.routing_key, "why": str(error)})
             self._failed.extend(each.id for each in posts)
@@ -111,6 +115,9 @@ class Relay:
         outcomes = await self._publisher.publish_all([self._outgoing(post) for post in messages])
         for post, outcome in zip(messages, outcomes, strict=True):
             self._note(post, outcome)
+
+    def _store(self, post: Post) -> None:
+        self._objects().put(post.routing_key, (post.body,), len(post.body))
 
     def _note(self, post: Post, outcome: Outcome) -> None:
         """The broker may be back at any moment; a queue that is gone is looked for when the lease ends."""
