@@ -45,7 +45,7 @@ def _loops(
 ) -> dict[str, Loop]:
     store = _object_settings(settings)
     relay = Relay(engine, publisher, partial(_objects, store), TicketOffice(store))
-    handlers = Handlers(PostgresTrainings(engine), relay.take)
+    handlers = Handlers(PostgresTrainings(engine), relay)
     presence = PostgresPresence(engine)
 
     async def consume() -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 from infra.broker.backoff import jittered
 from infra.broker.consumer import Batch, Batches
@@ -21,7 +22,17 @@ from services.scheduler.store import Committed, TrainingStore
 
 log = logging.getLogger(__name__)
 
-Take = Callable[[Sequence[Post]], None]
+
+class Courier(Protocol):
+    """Posts what has been committed."""
+
+    def take(self, posts: Sequence[Post]) -> None: ...
+
+    async def release(self, training: TrainingId) -> None:
+        """Post what of this training was committed and perhaps never taken."""
+        ...
+
+
 Admitted = tuple[Delivery, Received]
 Faults = list[tuple[Delivery, Exception]]
 
@@ -32,9 +43,9 @@ _MAX_BATCH = 500
 class Handlers:
     """Moves trainings forward.  A delivery is acknowledged once what follows from it is committed."""
 
-    def __init__(self, trainings: TrainingStore, take: Take) -> None:
+    def __init__(self, trainings: TrainingStore, courier: Courier) -> None:
         self._trainings = trainings
-        self._take = take
+        self._courier = courier
 
     async def consume(self, batches: Batches) -> None:
         """A background loop; it lives as long as its channel."""
@@ -74,19 +85,26 @@ class Handlers:
         return []
 
     async def _change(self, received: Sequence[Received]) -> None:
-        """Keep what follows from messages of one training, and wait for a database that is away."""
+        """Keep what follows from messages of one training, and wait for a database that is away.
+
+        A commit whose answer was lost may have happened: then this one finds nothing to do, and what that
+        one was to post is still there.
+        """
         training = received[0].message.training_id
-        waits = jittered()
+        waits, was_away = jittered(), False
         while True:
             try:
                 committed = await self._trainings.change(training, partial(_take_all, received))
+                if was_away:
+                    await self._courier.release(training)
             except Exception as error:
                 if not is_outage(error):
                     raise
                 log.warning("database is away", extra={"training": str(training), "why": repr(error)})
+                was_away = True
                 await asyncio.sleep(next(waits))
             else:
-                self._take(committed.posts)
+                self._courier.take(committed.posts)
                 _tell(committed)
                 return
 

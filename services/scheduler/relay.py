@@ -19,7 +19,7 @@ from infra.objects.errors import ObjectStoreUnavailable
 from infra.objects.store import ObjectStore
 from infra.objects.tickets import TicketOffice
 from schemas.identity import task_order_id
-from schemas.ids import ClientId, MessageId, TaskId
+from schemas.ids import ClientId, MessageId, TaskId, TrainingId
 from schemas.routing import TRAINING_HEADER, Exchange
 from services.scheduler.access import signed
 from services.scheduler.posting import OBJECTS, Post, Stamp
@@ -82,6 +82,12 @@ class Relay:
                 await self._post(batch)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._noticed.wait(), poll_s)
+
+    async def release(self, training: TrainingId) -> None:
+        """Publish what of this training is not confirmed, whoever had leased it."""
+        async with self._engine.begin() as connection:
+            await connection.execute(_RELEASE.where(outbox.c.training_id == training))
+        self._noticed.set()
 
     async def renew(self, client: ClientId, tasks: Sequence[TaskId]) -> None:
         """Publish the client's orders for these tasks again, with fresh URLs."""
