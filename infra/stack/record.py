@@ -121,12 +121,12 @@ class Record(Frozen):
         draft.write_text(self.model_dump_json(indent=2))
         draft.replace(path)
 
-    def moved_off(self, names: frozenset[str]) -> Self:
+    def moved_off(self, names: frozenset[str], patience_s: float = _DYING_S) -> Self:
         """The same record, with free ports for those of `names` that somebody else took.
 
         A server that was killed may hold its ports a little longer than its pid.
         """
-        deadline = time.monotonic() + _DYING_S
+        deadline = time.monotonic() + patience_s
         while taken := [name for name in names if not is_free(getattr(self.ports, name))]:
             if time.monotonic() > deadline:
                 break

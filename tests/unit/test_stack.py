@@ -84,7 +84,7 @@ def test_only_a_taken_port_moves() -> None:
     with socket.socket() as somebody:
         somebody.bind((HOST, record.ports.s3))
         somebody.listen()
-        moved = record.moved_off(frozenset({"s3", "postgres"}))
+        moved = record.moved_off(frozenset({"s3", "postgres"}), patience_s=0)
     assert moved.ports.s3 != record.ports.s3
     assert moved.ports.model_copy(update={"s3": record.ports.s3}) == record.ports
     assert moved.passwords == record.passwords
