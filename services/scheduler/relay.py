@@ -190,10 +190,18 @@ _RELAXED = text("SET LOCAL synchronous_commit = off")
 
 _is_due = outbox.c.due_at <= func.clock_timestamp()
 _is_named = outbox.c.id == any_(bindparam("ids", type_=ARRAY(Uuid)))
-_lease_s = func.least(LEASE_S * func.power(2, outbox.c.attempts), _LONGEST_LEASE_S)
+_doublings = func.least(outbox.c.attempts, 10)  # enough for the longest lease, and no overflow after weeks
+_lease_s = func.least(LEASE_S * func.power(2, _doublings), _LONGEST_LEASE_S)
 
 _DONE = delete(outbox).where(_is_named, ~outbox.c.until_answered)
-_SOON = update(outbox).where(_is_named).values(due_at=func.clock_timestamp() + timedelta(seconds=_SOON_S))
+_SOON = (  # not an attempt: a broker or store that is away says nothing about who is to get it
+    update(outbox)
+    .where(_is_named)
+    .values(
+        attempts=func.greatest(outbox.c.attempts - 1, 0),
+        due_at=func.clock_timestamp() + timedelta(seconds=_SOON_S),
+    )
+)
 _CONFIRMED = update(outbox).where(_is_named, outbox.c.until_answered).values(confirmed=True)
 _RENEW = (
     update(outbox)

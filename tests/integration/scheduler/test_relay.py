@@ -2,14 +2,22 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, text, update
+from pydantic import SecretStr
+from sqlalchemy import func, insert, select, text, update
 
+from infra.broker.connection import Connection
+from infra.broker.publisher import Publisher
+from infra.broker.settings import BrokerSettings
 from infra.database.tables import outbox
 from infra.objects.store import fetch
+from infra.objects.tickets import TicketOffice
 from schemas.commands import (
     AbortTraining,
     AggregatorCommand,
@@ -18,12 +26,15 @@ from schemas.commands import (
     TrainingEnded,
     TrainRound,
 )
-from schemas.envelope import Envelope, decode
+from schemas.envelope import Envelope, decode, enclose, encode
+from schemas.identity import order_id
 from schemas.ids import ClientId, TrainingId
 from schemas.reduction import ReducePlan
 from schemas.routing import Role
+from schemas.words import Outcome
 from services.aggregator.handlers import Handlers
 from services.aggregator.work import Worker
+from services.scheduler.relay import Relay
 from tests.databases import enrol
 from tests.integration.scheduler.small import LAYOUT, a_training
 from tests.scene import Scene, until
@@ -165,6 +176,49 @@ async def test_a_notice_to_a_client_without_a_queue_is_dropped_after_its_attempt
         await scene.published(start.training_id)
 
 
+async def test_a_broker_that_is_away_costs_a_notice_none_of_its_attempts(scene: Scene) -> None:
+    start = await a_training(scene)
+    await _leave_notice(scene, start.training_id, attempts=7)
+    (before,) = await waiting(scene, start.training_id)
+    async with _relaying(scene, BrokerSettings(url=SecretStr("amqp://nobody:x@127.0.0.1:1/nowhere"))):
+        await until(lambda: _was_handed_back(scene, before))
+
+
+async def _leave_notice(scene: Scene, training: TrainingId, **columns: object) -> None:
+    client = scene.place.clients[0]
+    notice = TrainingEnded(training_id=training, client_id=client, outcome=Outcome.COMPLETED)
+    key = order_id(training, client)
+    body = encode(enclose(notice, id=key, source="scheduler", time=datetime.now(UTC)))
+    row = {
+        "id": key,
+        "training_id": training,
+        "exchange": "clients",
+        "routing_key": str(client),
+        "body": body,
+    }
+    async with scene.engine.begin() as connection:
+        await connection.execute(insert(outbox).values(**row, until_answered=False, **columns))
+
+
+@asynccontextmanager
+async def _relaying(scene: Scene, broker: BrokerSettings) -> AsyncIterator[None]:
+    """The reconciler and its marker alone."""
+    async with Connection(broker, "test relay") as line:
+        relay = Relay(scene.engine, Publisher(line), lambda: scene.objects, TicketOffice(scene.place.store()))
+        loops = [asyncio.create_task(loop()) for loop in (relay.post_due, relay.mark)]
+        try:
+            yield
+        finally:
+            for task in loops:
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def _was_handed_back(scene: Scene, before: Any) -> bool:
+    (row,) = await scene.rows(select(outbox))
+    return bool(row.due_at > before.due_at and row.attempts == before.attempts)
+
+
 async def _is_alone(scene: Scene, client: ClientId) -> bool:
     rows = await scene.rows(select(outbox))
     return [(row.exchange, row.routing_key, row.until_answered) for row in rows] == [
@@ -182,7 +236,7 @@ async def test_an_order_to_a_client_without_a_queue_stays_until_it_has_one(scene
     async with scene.running(aggregators=0):
         await scene.order(start)
         await scene.happened(start.training_id, "RoundStarted")
-        await make_due(scene, attempts=50)
-        await until(lambda: _was_tried(scene, 51))
+        await make_due(scene, attempts=5_000)  # a month of tries
+        await until(lambda: _was_tried(scene, 5_001))
     (row,) = await waiting(scene, start.training_id)
     assert (row.confirmed, row.until_answered) == (False, True)
