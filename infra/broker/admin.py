@@ -96,15 +96,19 @@ class BrokerAdmin:
         await self._delete(f"queues/{self._vhost}/{quote(queue, safe='')}")
 
     async def add_integrator(self, name: str, password: str, bindings: Iterable[str]) -> str:
-        """A queue, whose name is returned, for the events with such keys; a login that may only read it."""
+        """A queue for the events with such keys, and a login of the same name that may only read it.
+
+        The name is returned.  It has a prefix, so that an integrator cannot take a service's login.
+        """
         queue = integrator_queue(name)
         await self._queue_bound_to(queue, Exchange.EVENTS, bindings)
-        await self._login(name, password, integrator_permissions(queue))
+        await self._login(queue, password, integrator_permissions(queue))
         return queue
 
     async def remove_integrator(self, name: str) -> None:
-        await self._delete(f"users/{quote(name, safe='')}")
-        await self._delete(f"queues/{self._vhost}/{quote(integrator_queue(name), safe='')}")
+        queue = quote(integrator_queue(name), safe="")
+        await self._delete(f"users/{queue}")
+        await self._delete(f"queues/{self._vhost}/{queue}")
 
     async def depths(self) -> dict[str, int]:
         """How many messages lie in each queue; the broker refreshes this every few seconds."""

@@ -24,11 +24,11 @@ def add(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the login and its queue.  The password is shown this once; a repeated `add` gives a new one."""
+    """Make a queue and a login of its name.  The password is shown this once; `add` again gives a new one."""
     found = Deployment.find(root)
     password = secrets.token_urlsafe(24)
     queue = asyncio.run(_add(found, name, password, bind or ["training.#"]))
-    url = services.broker_url(found.endpoints, name, password)
+    url = services.broker_url(found.endpoints, queue, password)
     if as_json:
         say_json({"name": name, "amqp_url": url, "queue": queue})
     else:

@@ -175,14 +175,23 @@ async def test_a_revoked_client_is_cut_off_at_once(broker: Broker, channel: aior
 async def test_an_integrator_reads_its_queue_and_nothing_else(
     broker: Broker, admin_channel: aiormq.Channel
 ) -> None:
-    queue = await broker.admin.add_integrator("hospital", "hospital-secret", ["training.#"])
-    async with broker.connection("hospital") as connection:
+    queue = await broker.admin.add_integrator("hospital", "integrator.hospital-secret", ["training.#"])
+    async with broker.connection("integrator.hospital") as connection:
         await consuming_from(queue)(await connection.channel())
         for attempt in (publishing("events", "training.1.X"), consuming_from("scheduler.p0")):
             with pytest.raises(ChannelAccessRefused):
                 await attempt(await connection.channel(confirms=True))
     await broker.admin.remove_integrator("hospital")
     assert await depth(admin_channel, "scheduler.p0") == 0
+
+
+async def test_an_integrator_of_a_service_s_name_takes_nothing_from_the_service(
+    broker: Broker, admin_channel: aiormq.Channel
+) -> None:
+    await broker.admin.add_integrator("scheduler", "another-secret", [])
+    await broker.admin.remove_integrator("scheduler")
+    async with broker.connection("scheduler") as connection:
+        await consuming_from("scheduler.p0")(await connection.channel())
 
 
 async def next_delivery(broker: Broker, scheduler: Publisher) -> Delivery:
