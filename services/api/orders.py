@@ -17,11 +17,11 @@ from schemas.routing import TO_SCHEDULER, Role
 _ONCE = (StartTraining, AbortTraining)  # said again, they are the same order
 
 
-async def place(tx: AsyncConnection, order: SchedulerCommand) -> bool:
-    """False where the same order lies there already."""
+async def place(tx: AsyncConnection, order: SchedulerCommand) -> None:
+    """Nothing changes where the same order lies there already."""
     route = TO_SCHEDULER[order.type]
     id_ = _id(order)
-    placed = await tx.execute(
+    await tx.execute(
         insert(outbox)
         .values(
             id=id_,
@@ -34,7 +34,6 @@ async def place(tx: AsyncConnection, order: SchedulerCommand) -> bool:
         .on_conflict_do_nothing()
     )
     await tx.execute(select(func.pg_notify(OUTBOX_CHANNEL, "")))
-    return placed.rowcount == 1
 
 
 def _id(order: SchedulerCommand) -> MessageId:
