@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "infra", "services", "agents")
 DEPLOYABLES = (
-    "services.api.app",
-    "services.scheduler.app",
-    "services.aggregator.app",
-    "agents.client.app",
-    "agents.operator.app",
+    "services.api.__main__",
+    "services.scheduler.__main__",
+    "services.aggregator.__main__",
+    "agents.client.__main__",
+    "agents.operator.__main__",
 )
 SCHEDULER = ("state", "evolve", "decide", "phases", "react", "orders", "reducing", "saga", "posting")
 AGGREGATOR = ("fedavg", "inspection", "means", "rounding", "runs")
@@ -90,6 +90,14 @@ def calls_in(path: Path) -> Iterator[str]:
                 yield name
 
 
+def methods_called(path: Path, *names: str) -> Iterator[ast.Call]:
+    """Every call of a method with one of these names."""
+    for node in ast.walk(tree_of(path)):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name)) if name in names:
+                yield node
+
+
 def test_the_packages_that_are_loaded_are_those_of_this_checkout() -> None:
     loaded = {name: importlib.import_module(name).__file__ for name in PACKAGES}
     assert loaded == {name: str(ROOT / name / "__init__.py") for name in PACKAGES}
@@ -132,6 +140,20 @@ def test_pure_modules_of_the_saga_import_pure_modules_only() -> None:
     for name in SCHEDULER:
         ours = {n for n in imports_of(ROOT / f"services/scheduler/{name}.py") if n.startswith(PACKAGES)}
         assert ours <= {*pure, "schemas"}, name
+
+
+def test_every_subscriber_of_faststream_is_made_where_the_ack_policy_is_said() -> None:
+    made = [(named(path), call) for path in SOURCES for call in methods_called(path, "subscriber")]
+    assert [place for place, _ in made] == ["infra/broker/faststream_factory.py"]
+    assert all("ack_policy" in {argument.arg for argument in call.keywords} for _, call in made)
+
+
+def test_every_raw_consumer_is_made_where_deliveries_are_acknowledged_by_hand() -> None:
+    """aiormq's `basic_consume` acknowledges nothing by itself unless it is told `no_ack`."""
+    wanted = {"basic_consume", "basic_get"}
+    made = [(named(path), call) for path in SOURCES for call in methods_called(path, *wanted)]
+    assert [place for place, _ in made] == ["infra/broker/consumer.py"]
+    assert all("no_ack" not in {argument.arg for argument in call.keywords} for _, call in made)
 
 
 def test_init_files_are_empty() -> None:
