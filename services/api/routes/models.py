@@ -97,6 +97,8 @@ async def delete(model_id: UUID, parts: PartsDep, caller: CallerDep) -> answers.
         training = await trainings.of_model(tx, model_id)
         if training and trainings.stage_of(training) is Stage.UNDER_WAY:
             raise ModelInUse(training.id)
+        if training:
+            await trainings.remove(tx, training.id)
         unused = await models.remove(tx, model_id)
     await _discard(parts.files, unused)
     return answers.Done(detail="model deleted")

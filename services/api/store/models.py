@@ -75,10 +75,9 @@ async def versions(tx: AsyncConnection, id_: UUID) -> Sequence[Found]:
 
 
 async def remove(tx: AsyncConnection, id_: UUID) -> tuple[str, ...]:
-    """With its training, if it has one that is not running; gives the keys nobody refers to any more."""
+    """A model without a training; gives the keys nobody refers to any more."""
     mine = select(model_versions.c.key).where(model_versions.c.model_id == id_)
     keys = frozenset((await tx.execute(mine)).scalars())
-    await tx.execute(delete(trainings).where(trainings.c.model_id == id_))
     await tx.execute(delete(models).where(models.c.id == id_))
     left = select(model_versions.c.key).where(model_versions.c.key.in_(keys))
     return tuple(keys - frozenset((await tx.execute(left)).scalars()))

@@ -90,6 +90,7 @@ async def abort_unstarted(tx: AsyncConnection, id_: UUID, reason: str) -> None:
 
 
 async def remove(tx: AsyncConnection, id_: UUID) -> None:
+    """With the orders that nobody has answered yet: without its row they never would be."""
     await tx.execute(delete(outbox).where(outbox.c.training_id == id_, outbox.c.until_answered))
     await tx.execute(delete(trainings).where(trainings.c.id == id_))
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 from sqlalchemy import select, update
 
-from infra.database.tables import model_versions, trainings
+from infra.database.tables import model_versions, outbox, trainings
 from tests.integration.api.drive import TENSORS, Api, safetensors, state_dict, told
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]
@@ -212,6 +212,8 @@ async def test_a_model_in_a_running_training_is_not_deleted(api: Api) -> None:
     async with api.parts.database.begin() as tx:
         await tx.execute(update(trainings).where(trainings.c.id == training).values(state="completed"))
     assert (await ana.call("DELETE", f"/models/{model}/")).status_code == 200
+    async with api.parts.database.connect() as tx:
+        assert (await tx.execute(select(outbox).where(outbox.c.training_id == training))).all() == []
 
 
 async def test_metrics_are_numbers_or_else_bytes_and_are_kept_in_order(api: Api) -> None:
