@@ -142,9 +142,7 @@ rounds = Table(
     Column("training_id", Uuid, ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True),
     Column("round", Integer, primary_key=True),
     Column("attempt", Integer, nullable=False),
-    Column(
-        "state", Text, nullable=False
-    ),  # training | aggregating | evaluating | aggregated | abandoned | ended
+    Column("state", Text, nullable=False),  # training | aggregating | aggregated | abandoned
     Column("expected", Integer, nullable=False),
     Column("arrived", Integer, nullable=False, server_default="0"),
     Column("accepted", Integer, nullable=False, server_default="0"),
