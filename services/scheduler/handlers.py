@@ -66,9 +66,16 @@ class Handlers:
     async def fire_timers(self) -> None:
         """A background loop: time becomes messages."""
         while True:
-            for due in await self._trainings.due():
-                await self._change([due])
+            await self.fire_due()
             await asyncio.sleep(_TIMER_POLL_S)
+
+    async def fire_due(self) -> None:
+        """Each timer by itself: what is wrong with one training does not hold up the others."""
+        for due in await self._trainings.due():
+            try:
+                await self._change([due])
+            except Exception:  # whatever it is, the timers behind it are due as well
+                log.exception("timer could not be fired", extra={"training": str(due.message.training_id)})
 
     async def _advance_all(self, groups: Iterable[Sequence[Admitted]]) -> list[Faults]:
         return await asyncio.gather(*map(self._advance, groups))

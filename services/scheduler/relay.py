@@ -20,6 +20,7 @@ from infra.objects.store import ObjectStore
 from infra.objects.tickets import TicketOffice
 from schemas.identity import task_order_id
 from schemas.ids import ClientId, MessageId, TaskId, TrainingId
+from schemas.refusal import Refusal
 from schemas.routing import TRAINING_HEADER, Exchange
 from services.scheduler.access import signed
 from services.scheduler.posting import OBJECTS, Post, Stamp
@@ -118,8 +119,9 @@ class Relay:
             self._failed.extend(each.id for each in posts)
             return
         self._done.extend(post.id for post in objects)
-        outcomes = await self._publisher.publish_all([self._outgoing(post) for post in messages])
-        for post, outcome in zip(messages, outcomes, strict=True):
+        made = [(post, message) for post in messages if (message := self._made(post))]
+        outcomes = await self._publisher.publish_all(message for _, message in made)
+        for (post, _), outcome in zip(made, outcomes, strict=True):
             self._note(post, outcome)
 
     def _store(self, post: Post) -> None:
@@ -136,6 +138,14 @@ class Relay:
             "message was not confirmed",
             extra={"training": str(post.training_id), "key": post.routing_key, "why": str(outcome)},
         )
+
+    def _made(self, post: Post) -> Outgoing | None:
+        """None of a row that cannot be read: it waits for its next lease, and holds up no other."""
+        try:
+            return self._outgoing(post)
+        except (Refusal, ValueError):
+            log.exception("message could not be made", extra={"training": str(post.training_id)})
+            return None
 
     def _outgoing(self, post: Post) -> Outgoing:
         body = post.body

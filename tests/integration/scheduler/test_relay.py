@@ -184,6 +184,14 @@ async def test_a_broker_that_is_away_costs_a_notice_none_of_its_attempts(scene: 
         await until(lambda: _was_handed_back(scene, before))
 
 
+async def test_a_row_that_cannot_be_read_holds_up_no_other(scene: Scene) -> None:
+    start = await a_training(scene)
+    await _leave_notice(scene, start.training_id, body=b"{}")
+    async with attending(scene, LAYOUT, silent) as sites, scene.running(aggregators=0):
+        await scene.order(start)
+        await sites.told(TrainRound, start.training_id, len(scene.place.clients))
+
+
 async def _leave_notice(scene: Scene, training: TrainingId, **columns: object) -> None:
     client = scene.place.clients[0]
     notice = TrainingEnded(training_id=training, client_id=client, outcome=Outcome.COMPLETED)
@@ -197,7 +205,7 @@ async def _leave_notice(scene: Scene, training: TrainingId, **columns: object) -
         "body": body,
     }
     async with scene.engine.begin() as connection:
-        await connection.execute(insert(outbox).values(**row, until_answered=False, **columns))
+        await connection.execute(insert(outbox).values(**{**row, "until_answered": False, **columns}))
 
 
 @asynccontextmanager

@@ -1,16 +1,21 @@
 """The shell around the saga, without a broker."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import pytest
 
 from schemas.ids import TrainingId
+from schemas.timers import RoundTimedOut
 from services.scheduler.handlers import Handlers
 from services.scheduler.memory import MemoryTrainings
+from services.scheduler.orders import SetTimer
 from services.scheduler.posting import Post
 from services.scheduler.store import By, Committed
 from tests import builders as b
 from tests.builders import ANA, TRAINING
+
+OTHER = TrainingId(UUID(int=0x0E1))
 
 
 class LosesItsFirstAnswer(MemoryTrainings):
@@ -50,6 +55,22 @@ async def test_what_a_lost_answer_had_committed_is_posted_all_the_same() -> None
         "TrainingStarted",
         "RoundStarted",
     ]
+
+
+async def test_a_timer_that_cannot_be_fired_holds_up_no_other() -> None:
+    asked = []
+
+    class Broken(MemoryTrainings):
+        async def change(self, training_id: TrainingId, by: By) -> Committed:
+            asked.append(training_id)
+            raise ValueError("a bug")
+
+    trainings = Broken(lambda: b.NOON)
+    for training in (TRAINING, OTHER):
+        timer = RoundTimedOut(training_id=training, round=0, attempt=1)
+        trainings.timers[training] = SetTimer(timer, b.NOON)
+    await Handlers(trainings, Courier()).fire_due()
+    assert asked == [TRAINING, OTHER]
 
 
 async def test_what_is_wrong_for_good_is_not_tried_again() -> None:
