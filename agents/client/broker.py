@@ -12,7 +12,7 @@ from infra.broker.backoff import jittered
 from infra.broker.connection import Connection, guarded
 from infra.broker.consumer import Intake
 from infra.broker.delivery import Delivery
-from infra.broker.errors import BrokerUnavailable, LoginRefused, PublishFault
+from infra.broker.errors import BrokerUnavailable, PublishFault
 from infra.broker.outgoing import Outgoing, outgoing
 from infra.broker.publisher import Publisher
 from schemas.envelope import enclose
@@ -37,14 +37,14 @@ class BrokerUplink:
         for wait in jittered(longest_s=_LONGEST_WAIT_S):
             try:
                 await self._publisher.publish(message)
-            except (PublishFault, LoginRefused) as fault:
+            except PublishFault as fault:
                 log.warning("report was not confirmed", extra={"on": report.type, "fault": str(fault)})
                 await asyncio.sleep(wait)
             else:
                 return
 
     async def beat(self, heartbeat: Heartbeat) -> None:
-        with suppress(PublishFault, LoginRefused):
+        with suppress(PublishFault):
             await self._publisher.publish(self._enclosed(heartbeat, MessageId(uuid4())))
 
     def _enclosed(self, said: Report | Heartbeat, message_id: MessageId) -> Outgoing:

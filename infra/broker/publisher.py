@@ -9,7 +9,14 @@ import aiormq
 from aiormq.exceptions import DeliveryError, PublishError
 
 from infra.broker.connection import Connection, guarded
-from infra.broker.errors import BrokerFault, OutcomeUnknown, PublishFault, PublishRefused, Unroutable
+from infra.broker.errors import (
+    BrokerFault,
+    LoginRefused,
+    OutcomeUnknown,
+    PublishFault,
+    PublishRefused,
+    Unroutable,
+)
 from infra.broker.outgoing import Outgoing, properties
 
 
@@ -56,7 +63,7 @@ class Publisher:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._confirmed(message)
-        except (BrokerFault, TimeoutError) as error:
+        except (BrokerFault, LoginRefused, TimeoutError) as error:  # a login can be put right meanwhile
             unknown = OutcomeUnknown(message.exchange, message.key)
             unknown.__cause__ = error
             return unknown

@@ -166,6 +166,12 @@ async def test_a_deleted_queue_ends_the_batches(
         await take(intake)
 
 
+async def test_a_publisher_with_a_wrong_password_says_that_the_outcome_is_unknown(broker: Broker) -> None:
+    line = Connection(broker.settings("scheduler", "wrong"), "test")
+    with pytest.raises(OutcomeUnknown):
+        await Publisher(line).publish(a_message("commands", "scheduler.StartTraining"))
+
+
 async def test_a_wrong_password_is_said_at_once(broker: Broker) -> None:
     settings = broker.settings("scheduler", "wrong")
     with pytest.raises(LoginRefused, match="'scheduler'"):
