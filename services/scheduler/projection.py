@@ -51,7 +51,9 @@ def summary(training: Training | None) -> dict[str, Any]:
     }
 
 
-def _of_event(training: Training, event: e.Event, now: datetime) -> Iterator[Statement]:
+def _of_event(  # noqa: C901 -- one case an event
+    training: Training, event: e.Event, now: datetime
+) -> Iterator[Statement]:
     match event:
         case e.RoundStarted():
             yield _round_started(event, now)
@@ -66,6 +68,9 @@ def _of_event(training: Training, event: e.Event, now: datetime) -> Iterator[Sta
             yield from _new_version(event)
         case e.EvaluationEnded():
             yield _round(event.training_id, event.round, metrics=dict(event.metrics))
+        case e.TrainingAborted():
+            is_open = (rounds.c.training_id == event.training_id, rounds.c.ended_at.is_(None))
+            yield update(rounds).where(*is_open).values(state=ABANDONED, ended_at=now), []
         case e.ParticipantsAdded():
             rows = [{"training_id": event.training_id, "client_id": client} for client in event.clients]
             fresh = {"removed_at": None, "removed_reason": None}

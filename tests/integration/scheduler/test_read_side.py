@@ -14,7 +14,7 @@ from infra.database.tables import (
     timers,
     trainings,
 )
-from schemas.commands import ClientCommand, TrainRound
+from schemas.commands import AbortTraining, ClientCommand, TrainRound
 from schemas.envelope import decode
 from schemas.events import Event, RoundAggregated
 from schemas.ids import TrainingId
@@ -23,7 +23,7 @@ from services.scheduler.evolve import fold
 from services.scheduler.state import from_snapshot, to_snapshot
 from tests.integration.scheduler.small import LAYOUT, a_training
 from tests.scene import Scene
-from tests.sites import Sites, attending, honest, told_the_end
+from tests.sites import Sites, attending, honest, silent, told_the_end
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +53,18 @@ async def test_a_training_is_told_by_its_rows(scene: Scene) -> None:
     ]
     assert [r.expected for r in found] == [stayed + 1, stayed]
     assert all(r.ended_at > r.started_at for r in found)
+
+
+async def test_the_round_of_an_aborted_training_has_ended_without_a_model(scene: Scene) -> None:
+    start = await a_training(scene)
+    async with attending(scene, LAYOUT, silent) as sites, scene.running():
+        await scene.order(start)
+        await sites.told(TrainRound, start.training_id, len(scene.place.clients))
+        await scene.order(AbortTraining(training_id=start.training_id, reason="enough"))
+        await scene.ended(start.training_id)
+    (found,) = await scene.rows(select(rounds))
+    assert (found.state, found.sha256) == ("abandoned", None)
+    assert found.ended_at > found.started_at
 
 
 async def test_every_version_of_the_model_is_listed_and_its_newest_is_named(scene: Scene) -> None:
