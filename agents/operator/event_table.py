@@ -15,8 +15,8 @@ async def read_table(url: str, training: UUID | None = None) -> AsyncIterator[Ro
     """Training by training, in the order in which things happened; of one moment."""
     from sqlalchemy import select  # noqa: PLC0415 - a site without a database has no SQLAlchemy
 
-    from infra.database.engine import connect  # noqa: PLC0415
-    from infra.database.tables import events  # noqa: PLC0415
+    from infra.database.engine import connect  # noqa: PLC0415 -- as said above
+    from infra.database.tables import events  # noqa: PLC0415 -- as said above
 
     statement = select(events.c.training_id, events.c.seq, events.c.envelope).order_by(
         events.c.training_id, events.c.seq

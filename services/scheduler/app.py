@@ -80,8 +80,8 @@ async def _run_until(stop: asyncio.Event, loops: dict[str, Loop]) -> None:
 async def _mend(settings: Settings, engine: AsyncEngine, vhost: str) -> None:
     """A background loop.  It begins late, and a restart should not wait for what it imports."""
     await asyncio.sleep(settings.mend_every_s)
-    from infra.broker.admin import BrokerAdmin  # noqa: PLC0415
-    from services.scheduler.mending import Mender  # noqa: PLC0415
+    from infra.broker.admin import BrokerAdmin  # noqa: PLC0415 -- as said above
+    from services.scheduler.mending import Mender  # noqa: PLC0415 -- as said above
 
     assert settings.management_url is not None
     password = settings.management_password.get_secret_value()
@@ -92,7 +92,7 @@ async def _mend(settings: Settings, engine: AsyncEngine, vhost: str) -> None:
 @cache
 def _objects(settings: ObjectStoreSettings) -> ObjectStore:
     """Made when the first object is to be stored: the SDK is slow to import."""
-    from infra.objects.minio_objects import MinioObjects  # noqa: PLC0415
+    from infra.objects.minio_objects import MinioObjects  # noqa: PLC0415 -- as said above
 
     return MinioObjects(settings)
 

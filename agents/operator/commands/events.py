@@ -131,7 +131,7 @@ def _verdicts(database: str) -> list[dict[str, Any]]:
     """Another process folds them: that is the scheduler's own code, and no part of this command."""
     command = (sys.executable, "-m", "services.scheduler.verify")
     env = {**clean_environment(), "WARREN_SCHEDULER_DATABASE_URL": database}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 -- ours
     if done.returncode not in {0, 1} or done.stderr:
         raise CommandFailed(f"events could not be folded: {done.stderr.strip()[-1_000:]}")
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -12,7 +12,7 @@ def draw(rounds: Sequence[Round], baseline: Score, folder: Path) -> Path:
     import matplotlib as mpl  # noqa: PLC0415 - slow to import, and nothing but the demo needs it
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415 -- as said above
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     numbers = [done.number + 1 for done in rounds]
