@@ -12,6 +12,7 @@ from infra.objects.store import ObjectStore
 from infra.weights.archive import to_safetensors
 from infra.weights.archive_writer import write_archive
 from infra.weights.files import canonicalise, read_layout
+from infra.weights.finite import require_finite
 from infra.weights.header import parse_header
 from infra.weights.layout import Layout, canonical
 from schemas.ids import ModelId
@@ -79,6 +80,7 @@ def _canonical(upload: BinaryIO, folder: Path, max_bytes: int) -> tuple[Path, La
     layout = _convert(received, path, max_bytes)
     if not layout.tensors:
         raise EmptyModel()
+    require_finite(path, layout)  # or every site's update would be refused for what it was given
     with path.open("rb") as file:
         return path, layout, hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -92,6 +92,7 @@ def _zip() -> bytes:
         (safetensors()[:-1], "weights_truncated"),
         (safetensors() + b"\0", "weights_padded"),
         (save({}), "not_a_model"),
+        (save({"weight": torch.tensor([1.0, float("nan")])}), "not_finite"),
     ],
     ids=[
         "module",
@@ -104,6 +105,7 @@ def _zip() -> bytes:
         "short",
         "long",
         "no tensors",
+        "a NaN",
     ],
 )
 async def test_what_is_no_weights_file_is_refused_with_the_reason(
