@@ -25,8 +25,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
 Version = Annotated[str, StringConstraints(max_length=64), AfterValidator(_without_nul)]
 Metrics = Annotated[dict[MetricName, float], Field(max_length=MAX_METRICS)]
-OptionText = Annotated[str, StringConstraints(max_length=1_000), AfterValidator(_without_nul)]
-OptionValue = bool | int | float | OptionText
+OptionValue = bool | int | float | Annotated[str, StringConstraints(max_length=1_000)]
 UserConfig = Annotated[dict[MetricName, OptionValue], Field(max_length=64)]
 
 

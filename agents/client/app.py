@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import ClassVar
 
 from agents.client.broker import BrokerUplink, open_patiently, take_commands
 from agents.client.credentials import Credentials, read_credentials, sole_user_of
@@ -32,6 +34,10 @@ log = logging.getLogger(__name__)
 
 REFUSED_TO_START = 2
 _LAST_WORD_S = 2.0
+
+
+class UserCodeMissing(Refusal):
+    code: ClassVar[str] = "user_code_missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,10 @@ def create_runner(settings: Settings) -> Runner:
         return TrainerRunner(settings.trainer, how)
     assert settings.script, "the settings say one or the other"
     script = settings.script.resolve()
+    if not script.is_file():
+        raise UserCodeMissing(f"there is no training script {script}")
+    if shutil.which(settings.executor, path=how.env.get("PATH")) is None:
+        raise UserCodeMissing(f"there is no program {settings.executor} to run the training script")
     if settings.preload:
         return WarmScriptRunner(script, settings.preload, how, settings.parallel_tasks)
     return ScriptRunner(script, how)
@@ -96,18 +106,11 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _attend(agent: Agent, stop: asyncio.Event) -> None:
-    client, settings = agent.credentials.client, agent.settings
-    log.info("agent was started", extra={"client": str(client)})
+    log.info("agent was started", extra={"client": str(agent.credentials.client)})
     if isinstance(agent.runner, WarmScriptRunner):
         await agent.runner.warm_up()
     agent.tasks.resume()
-    beating = asyncio.create_task(
-        beat(
-            agent.uplink,
-            lambda: heartbeat(client, agent.tasks.in_hand, agent.tasks.waiting),
-            settings.heartbeat_s,
-        )
-    )
+    beating = asyncio.create_task(supervise("heartbeat", lambda: _beat(agent)))
     taking = asyncio.create_task(_take(agent))
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -118,6 +121,15 @@ async def _attend(agent: Agent, stop: asyncio.Event) -> None:
         await _leave(agent, beating)
     if refusal:
         raise refusal
+
+
+async def _beat(agent: Agent) -> None:
+    client, tasks = agent.credentials.client, agent.tasks
+    await beat(
+        agent.uplink,
+        lambda: heartbeat(client, tasks.in_hand, tasks.waiting),
+        agent.settings.heartbeat_s,
+    )
 
 
 async def _take(agent: Agent) -> None:

@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
@@ -29,6 +29,13 @@ class DataFolderInUse(Refusal):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"another agent works in {folder}; give each agent a data folder of its own")
+
+
+class DataFolderUnusable(Refusal):
+    code: ClassVar[str] = "data_folder_unusable"
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(f"the agent cannot keep its data in {folder}: {why}; name another folder")
 
 
 class Credentials(BaseModel):
@@ -74,10 +81,17 @@ def read_credentials(path: Path) -> Credentials:
 @contextmanager
 def sole_user_of(folder: Path) -> Iterator[None]:
     """Holds the folder; the lock ends with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w") as file:
+    with _lock_file(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataFolderInUse(folder) from None
         yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (folder / "lock").open("w")
+    except OSError as error:
+        raise DataFolderUnusable(folder, error.strerror or str(error)) from None

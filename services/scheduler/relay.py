@@ -174,13 +174,15 @@ class Relay:
                 await self._mark()
 
     async def _mark(self) -> None:
-        done, self._done = self._done, []
-        failed, self._failed = self._failed, []
+        """What is marked is forgotten only then: without the database it waits."""
+        done, failed = self._done[:], self._failed[:]
         async with self._engine.begin() as connection:
             await connection.execute(_RELAXED)
             await connection.execute(_DONE, {"ids": done})
             await connection.execute(_CONFIRMED, {"ids": done})
             await connection.execute(_SOON, {"ids": failed})
+        del self._done[: len(done)]
+        del self._failed[: len(failed)]
 
     async def _claim(self) -> Sequence[Post]:
         async with self._engine.begin() as connection:

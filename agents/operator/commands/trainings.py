@@ -59,11 +59,11 @@ def create(  # noqa: PLR0913, PLR0917 -- the options of a command line
 
 
 @group.command()
-def start(training: Id, root: Dir = DIR) -> None:
+def start(training: Id, root: Dir = DIR, as_json: AsJson = False) -> None:
     """Start it."""
     with place.api(root) as api:
         api.start(training)
-    say(f"training {training} is starting")
+    _tell(training, "starting", as_json=as_json)
 
 
 @group.command()
@@ -93,12 +93,15 @@ def show(training: Id, root: Dir = DIR, as_json: AsJson = False) -> None:
 
 @group.command()
 def abort(
-    training: Id, root: Dir = DIR, reason: Annotated[str, typer.Option()] = "aborted by an operator"
+    training: Id,
+    root: Dir = DIR,
+    reason: Annotated[str, typer.Option()] = "aborted by an operator",
+    as_json: AsJson = False,
 ) -> None:
     """End it now, without a result."""
     with place.api(root) as api:
         api.abort(training, reason)
-    say(f"training {training} is aborting")
+    _tell(training, "aborting", as_json=as_json)
 
 
 @group.command("list")
@@ -110,6 +113,13 @@ def every(root: Dir = DIR, as_json: AsJson = False) -> None:
         say_models(found)
     else:
         out.print(tables.trainings_table(found))
+
+
+def _tell(training: UUID, doing: str, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"id": training, "doing": doing})
+    else:
+        say(f"training {training} is {doing}")
 
 
 def _model(api: Api, told: str) -> UUID:

@@ -4,8 +4,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agents.client.app import REFUSED_TO_START, run
-from agents.client.credentials import CredentialsUnreadable, DataFolderInUse, read_credentials, sole_user_of
+from agents.client.app import REFUSED_TO_START, UserCodeMissing, create_runner, run
+from agents.client.credentials import (
+    CredentialsUnreadable,
+    DataFolderInUse,
+    DataFolderUnusable,
+    read_credentials,
+    sole_user_of,
+)
 from agents.client.settings import Settings
 from tests.unit.client.builders import SITE
 
@@ -69,3 +75,23 @@ def test_two_agents_do_not_share_a_data_folder(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, given: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"credentials": tmp_path / "me.json", **given})
+
+
+def test_a_data_folder_that_cannot_be_made_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DataFolderUnusable, match="name another folder"),
+        sole_user_of(tmp_path / "file" / "data"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("missing", [{"script": "nope.py"}, {"executor": "nope"}])
+def test_an_agent_does_not_take_tasks_it_has_no_code_for(tmp_path: Path, missing: dict[str, str]) -> None:
+    (tmp_path / "train.py").touch()
+    given = {"script": str(tmp_path / "train.py"), "executor": "python3", **missing}
+    settings = Settings(
+        credentials=tmp_path, script=Path(given["script"]), executor=given["executor"], workdir=tmp_path
+    )
+    with pytest.raises(UserCodeMissing, match="nope"):
+        create_runner(settings)
