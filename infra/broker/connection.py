@@ -116,7 +116,10 @@ async def _dial(settings: BrokerSettings, name: str) -> aiormq.Connection:
     except ProbableAuthenticationError as error:
         raise LoginRefused(settings.login, settings.place) from error
     except ProtocolSyntaxError as error:
-        why = "it hung up: may the login use this virtual host, and is nobody else using the login?"
+        why = (
+            "it hung up: does the virtual host exist, may the login use it, "
+            "has it connections left or is somebody else using them?"
+        )
         raise BrokerUnavailable(settings.place, why) from error
     except (AMQPError, OSError) as error:
         raise BrokerUnavailable(settings.place, str(error) or repr(error)) from error

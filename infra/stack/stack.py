@@ -38,8 +38,7 @@ class Stack:
             record = _record(root, started)
             record.write(_file(root))
             try:
-                _start(record, root, definitions, tethered=not detached)
-                if not _all_answer(record.endpoints):  # one was dying when we found it running
+                if not _came_up(record, root, definitions, tethered=not detached):
                     started += _down(root)
                     _start(record, root, definitions, tethered=not detached)
             except BaseException:  # a Ctrl-C too: nothing may stay behind half started
@@ -73,6 +72,15 @@ class Stack:
     ) -> None:
         with _taking_turns(self.root):
             _stop(self._started, self.root)
+
+
+def _came_up(record: Record, root: Path, definitions: Path | None, *, tethered: bool) -> bool:
+    """Not where one was dying when we found it running: then another try tells more."""
+    try:
+        _start(record, root, definitions, tethered=tethered)
+    except processes.ServerDidNotStart:
+        return False
+    return _all_answer(record.endpoints)
 
 
 def _start(record: Record, root: Path, definitions: Path | None, *, tethered: bool) -> None:
