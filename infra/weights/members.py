@@ -25,7 +25,7 @@ def read_members(path: Path) -> dict[str, Bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # all that zipfile says of a bad file
         raise UnsupportedArchive("it is not a whole zip file") from None
     file = np.memmap(path, dtype=np.uint8, mode="r")
     _check_entries(entries, len(file))
