@@ -19,8 +19,8 @@ from schemas.message import (
     Words,
 )
 from schemas.plan import Plan
-from schemas.weights import MAX_SHARDS, Blake3, ModelRef, ObjectKey
-from schemas.words import Outcome
+from schemas.weights import MAX_SHARDS, Blake3, ModelRef, ObjectKey, PartDigests, StateRef
+from schemas.words import Extra, Outcome, UpdateKind
 
 Clients = Annotated[tuple[ClientId, ...], Field(max_length=MAX_CLIENTS)]
 Url = Annotated[str, StringConstraints(max_length=4_096)]
@@ -66,15 +66,23 @@ class Access(Words):
     download_url: Url = Field(repr=False)
     upload_url: Url | None = Field(default=None, repr=False)
     upload_headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    state_url: Url | None = Field(default=None, repr=False)  # of the order's `state`
     expires_at: datetime
 
 
 class TrainRound(TaskMessage):
-    """Train this model on your data and upload what comes of it before the deadline."""
+    """Train this model on your data and upload what comes of it before the deadline.
+
+    `state` is the part of the strategy's state that clients need; `extra` is uploaded beside the weights.
+    """
 
     type: Literal["TrainRound"] = "TrainRound"
     attempt: Attempt
     model: ModelRef
+    update: UpdateKind = UpdateKind.WEIGHTS
+    partial: bool = False
+    extra: Extra | None = None
+    state: StateRef | None = None
     config: UserConfig
     deadline_at: datetime
     access: Access | None = None
@@ -108,13 +116,45 @@ class TrainingEnded(TrainingMessage):
 
 
 class InspectUpdate(TaskMessage):
-    """Check an uploaded file against the model it must look like, and against what was reported."""
+    """Check an uploaded file against the model it must look like, and against what was reported.
+
+    `measures` asks for its distance from the model too.
+    """
 
     type: Literal["InspectUpdate"] = "InspectUpdate"
     key: ObjectKey
     sha256: Sha256
     model: ModelRef
+    update: UpdateKind = UpdateKind.WEIGHTS
+    partial: bool = False
+    extra: Extra | None = None
+    measures: bool = False
     shard_bytes: int = Field(ge=8)
+
+
+class MeasureShard(TrainingMessage):
+    """Add up what the updates' distances from one another follow from, over one byte range."""
+
+    type: Literal["MeasureShard"] = "MeasureShard"
+    round: Round
+    epoch: Epoch
+    plan: ObjectKey
+    plan_sha256: Sha256
+    shard: int = Field(ge=0, lt=MAX_SHARDS)
+
+
+class ChooseUpdates(TrainingMessage):
+    """Choose the updates that the strategy keeps.
+
+    `shards` are the digests of what was measured; none if the plan has a single shard, measured on the way.
+    """
+
+    type: Literal["ChooseUpdates"] = "ChooseUpdates"
+    round: Round
+    epoch: Epoch
+    plan: ObjectKey
+    plan_sha256: Sha256
+    shards: Annotated[tuple[Blake3, ...], Field(max_length=MAX_SHARDS)]
 
 
 class ReduceShard(TrainingMessage):
@@ -129,9 +169,10 @@ class ReduceShard(TrainingMessage):
 
 
 class PublishModel(TrainingMessage):
-    """Put header and shards together as the version after `model`.
+    """Put header and shards together as the version after `model`, and the strategy's state beside it.
 
-    `shards` are their digests; none if the plan has a single shard, which is then reduced on the way.
+    `shards` are the digests of their parts, the model's first, then one of each slot of the strategy; none if
+    the plan has a single shard, which is then reduced on the way.
     """
 
     type: Literal["PublishModel"] = "PublishModel"
@@ -140,7 +181,7 @@ class PublishModel(TrainingMessage):
     model: ModelRef
     plan: ObjectKey
     plan_sha256: Sha256
-    shards: Annotated[tuple[Blake3, ...], Field(max_length=MAX_SHARDS)]
+    shards: Annotated[tuple[PartDigests, ...], Field(max_length=MAX_SHARDS)]
 
 
 SchedulerCommand = Annotated[
@@ -149,4 +190,6 @@ SchedulerCommand = Annotated[
 ClientCommand = Annotated[
     TrainRound | EvaluateModel | CancelTask | TrainingEnded, Field(discriminator="type")
 ]
-AggregatorCommand = Annotated[InspectUpdate | ReduceShard | PublishModel, Field(discriminator="type")]
+AggregatorCommand = Annotated[
+    InspectUpdate | MeasureShard | ChooseUpdates | ReduceShard | PublishModel, Field(discriminator="type")
+]

@@ -22,13 +22,15 @@ from schemas.reports import (
     ClientRejected,
     MetricsReported,
     ModelUploaded,
+    ShardMeasured,
     ShardReduced,
     TaskFailed,
     UpdateAccepted,
     UpdateLost,
     UpdateRejected,
+    UpdatesChosen,
 )
-from schemas.weights import ModelRef
+from schemas.weights import ModelRef, State
 from schemas.words import TaskKind
 
 Tasks = Annotated[tuple[TaskId, ...], Field(max_length=MAX_CLIENTS)]
@@ -44,13 +46,18 @@ class TrainingStarted(TrainingMessage):
 
 
 class RoundStarted(TrainingMessage):
-    """`clients` were drawn for this attempt; their task ids follow from it."""
+    """`clients` were drawn for this attempt; their task ids follow from it.
+
+    In a daisy chain each goes on with the update of one task of the round before, drawn by lot: `continues`
+    has them in the order of `clients`.  Otherwise it is empty, and all start from the current model.
+    """
 
     type: Literal["RoundStarted"] = "RoundStarted"
     round: Round
     attempt: Attempt
     clients: Clients
     deadline_at: datetime
+    continues: Tasks = ()
 
 
 class TaskReissued(TaskMessage):
@@ -106,13 +113,23 @@ class RoundAbandoned(TrainingMessage):
     missing: Clients
 
 
+class RoundChained(TrainingMessage):
+    """The round has ended without a new version: its accepted updates are passed on to other clients."""
+
+    type: Literal["RoundChained"] = "RoundChained"
+    round: Round
+    attempt: Attempt
+    accepted: Tasks
+
+
 class RoundAggregated(TrainingMessage):
-    """The round has ended with a new version of the model."""
+    """The round has ended with a new version of the model, and of the strategy's state."""
 
     type: Literal["RoundAggregated"] = "RoundAggregated"
     round: Round
     epoch: Epoch
     model: ModelRef
+    state: State = ()
 
 
 class EvaluationStarted(TrainingMessage):
@@ -135,10 +152,15 @@ class EvaluationEnded(TrainingMessage):
 
 
 class TrainingCompleted(TrainingMessage):
-    """Every round has ended with a model; this is the last one."""
+    """Every round has ended, or no better model was found for long enough; `model` is the last one.
+
+    `best` is the one the plan selects by its metric, if it selects any.
+    """
 
     type: Literal["TrainingCompleted"] = "TrainingCompleted"
     model: ModelRef
+    best: ModelRef | None = None
+    reason: Reason | None = None  # why it has ended before its last round
 
 
 class TrainingFailed(TrainingMessage):
@@ -169,6 +191,9 @@ Event = Annotated[
     | ParticipantRemoved
     | IntakeClosed
     | RoundClosed
+    | RoundChained
+    | ShardMeasured
+    | UpdatesChosen
     | ShardReduced
     | UpdateLost
     | RoundAbandoned

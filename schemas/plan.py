@@ -1,24 +1,14 @@
 """What a training is to do.  Validated when the training is created."""
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from schemas.message import MAX_CLIENTS, UserConfig, Words
+from schemas.message import MAX_CLIENTS, MetricName, UserConfig, Words
+from schemas.strategies import SWAG, FedAvg, FedDC, Strategy
+from schemas.words import Mode, UpdateKind
 
 MIB = 2**20
-
-
-class FedAvg(Words):
-    """The mean of the updates, each counted by its examples: sum(n_k u_k) / sum(n_k).
-
-    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017.
-    """
-
-    name: Literal["FedAvg"] = "FedAvg"
-
-
-Strategy = FedAvg
 
 
 class Participation(Words):
@@ -38,9 +28,30 @@ class Evaluation(Words):
     deadline_s: float = Field(default=600.0, gt=0, le=30 * 86_400)
 
 
+class BestModel(Words):
+    """Which version is the best, by a metric of its evaluation; and when to stop for want of a better one.
+
+    A version is better if its metric passes the best one by more than `min_delta`.
+    """
+
+    metric: MetricName
+    mode: Mode = Mode.MAX
+    patience: int | None = Field(default=None, ge=1)  # evaluations without a better one; None: never stop
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+TensorPattern = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+BUFFERS = ("*running_mean", "*running_var", "*num_batches_tracked")
+
+
 class Plan(Words):
     rounds: int = Field(ge=1, le=1_000_000)
     strategy: Strategy = FedAvg()
+    update: UpdateKind = UpdateKind.WEIGHTS
+    partial: bool = False  # whether clients may send some of the tensors only
+    norm_clip: float | None = Field(default=None, gt=0)  # largest L2 norm of an update's difference
+    buffers: Annotated[tuple[TensorPattern, ...], Field(max_length=1_000)] = BUFFERS  # not for optimisers
+    best: BestModel | None = None
     participation: Participation = Participation()
     evaluation: Evaluation = Evaluation()
     config: UserConfig = Field(default_factory=dict)  # handed to the user code as it is
@@ -52,6 +63,33 @@ class Plan(Words):
         if self.evaluation.every > self.rounds:
             raise ValueError(f"evaluation.every must be at most rounds={self.rounds}, or 0 for no evaluation")
         return self
+
+    @model_validator(mode="after")
+    def _suits_its_strategy(self) -> "Plan":
+        match self.strategy:
+            case FedDC() as chain if self.rounds % chain.period:
+                raise ValueError(f"rounds must be a multiple of strategy.period={chain.period}")
+            case FedDC() if self.partial or self.update is not UpdateKind.WEIGHTS:
+                raise ValueError("FedDC passes whole models on: update must be 'weights' and partial false")
+            case SWAG() as swag if swag.rounds > self.rounds:
+                raise ValueError(f"strategy.rounds must be at most rounds={self.rounds}")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluates_what_it_selects_by(self) -> "Plan":
+        if self.best is not None and not self.evaluation.every:
+            raise ValueError("best needs evaluations: evaluation.every must be 1 or more")
+        return self
+
+    @property
+    def quorum(self) -> int:
+        """So many accepted updates a round needs: the policy's and the strategy's least."""
+        return max(self.participation.min_clients, self.strategy.least_updates)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the distance of each update from the current model is needed."""
+        return self.norm_clip is not None or self.strategy.measures
 
     def evaluates(self, round_: int) -> bool:
         """The last round is evaluated whenever any is."""

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from schemas.ids import ClientId, TaskId
 from schemas.message import (
+    MAX_CLIENTS,
     Epoch,
     Examples,
     Message,
@@ -20,7 +21,7 @@ from schemas.message import (
     TrainingMessage,
     Version,
 )
-from schemas.weights import MAX_SHARDS, Blake3, ETag, ModelRef
+from schemas.weights import MAX_SHARDS, Blake3, ETag, ModelRef, PartDigests, State, TensorIndices
 
 TasksInHand = Annotated[tuple[TaskId, ...], Field(max_length=1_000)]
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -73,13 +74,15 @@ class Heartbeat(Message):
 
 
 class UpdateAccepted(TaskMessage):
-    """The file is what it must be.  `digests` are BLAKE3, one per shard range of the tensors' bytes."""
+    """The file is what it must be.  `digests`, `distance` and `tensors` are as in `PlannedUpdate`."""
 
     type: Literal["UpdateAccepted"] = "UpdateAccepted"
     sha256: Sha256
     etag: ETag
     norm: float = Field(ge=0)
     digests: Annotated[tuple[Blake3, ...], Field(max_length=MAX_SHARDS)]
+    distance: float | None = Field(default=None, ge=0)
+    tensors: TensorIndices | None = None
 
 
 class UpdateRejected(TaskMessage):
@@ -98,28 +101,55 @@ class UpdateLost(TaskMessage):
     reason: Reason
 
 
-class ShardReduced(TrainingMessage):
-    """One byte range of the next model lies in the store."""
+class ShardMeasured(TrainingMessage):
+    """What was added up over one byte range lies in the store."""
 
-    type: Literal["ShardReduced"] = "ShardReduced"
+    type: Literal["ShardMeasured"] = "ShardMeasured"
     round: Round
     epoch: Epoch
     shard: int = Field(ge=0, lt=MAX_SHARDS)
     digest: Blake3
 
 
+class UpdatesChosen(TrainingMessage):
+    """The strategy keeps the updates of these clients, sorted by id."""
+
+    type: Literal["UpdatesChosen"] = "UpdatesChosen"
+    round: Round
+    epoch: Epoch
+    clients: Annotated[tuple[ClientId, ...], Field(min_length=1, max_length=MAX_CLIENTS)]
+
+
+class ShardReduced(TrainingMessage):
+    """One byte range of the next model, and of the strategy's next state, lies in the store."""
+
+    type: Literal["ShardReduced"] = "ShardReduced"
+    round: Round
+    epoch: Epoch
+    shard: int = Field(ge=0, lt=MAX_SHARDS)
+    digests: PartDigests  # of the model's part, then of each slot's
+
+
 class ModelPublished(TrainingMessage):
-    """The next version of the model lies in the store, whole."""
+    """The next version of the model lies in the store, whole, and the strategy's state beside it."""
 
     type: Literal["ModelPublished"] = "ModelPublished"
     round: Round
     epoch: Epoch
     model: ModelRef
+    state: State = ()
 
 
 ClientReport = Annotated[
     ModelUploaded | MetricsReported | TaskFailed | ClientRejected | Heartbeat, Field(discriminator="type")
 ]
 AggregatorReport = Annotated[
-    UpdateAccepted | UpdateRejected | UpdateLost | ShardReduced | ModelPublished, Field(discriminator="type")
+    UpdateAccepted
+    | UpdateRejected
+    | UpdateLost
+    | ShardMeasured
+    | UpdatesChosen
+    | ShardReduced
+    | ModelPublished,
+    Field(discriminator="type"),
 ]

@@ -178,8 +178,18 @@ def lost(client: ClientId, *, round: int = 0, epoch: int = 1, **task: Any) -> r.
 
 def reduced(shard: int, *, round: int = 0, epoch: int = 1) -> r.ShardReduced:
     return r.ShardReduced(
-        training_id=TRAINING, round=round, epoch=epoch, shard=shard, digest=digest_of("shard", shard)
+        training_id=TRAINING, round=round, epoch=epoch, shard=shard, digests=(digest_of("shard", shard),)
     )
+
+
+def measured_shard(shard: int, *, round: int = 0, epoch: int = 1) -> r.ShardMeasured:
+    return r.ShardMeasured(
+        training_id=TRAINING, round=round, epoch=epoch, shard=shard, digest=digest_of("measured", shard)
+    )
+
+
+def chosen(*clients: ClientId, round: int = 0, epoch: int = 1) -> r.UpdatesChosen:
+    return r.UpdatesChosen(training_id=TRAINING, round=round, epoch=epoch, clients=tuple(sorted(clients)))
 
 
 def published(*, round: int = 0, epoch: int = 1, size: int = 8 + 16) -> r.ModelPublished:

@@ -71,8 +71,10 @@ _ALL: tuple[Message, ...] = (
     c.InspectUpdate(
         **TASK, key="updates/0.safetensors", sha256=b.digest_of(1), model=b.a_model(), shard_bytes=8
     ),
+    c.MeasureShard(**REDUCTION, shard=1),
+    c.ChooseUpdates(**REDUCTION, shards=(b.digest_of(0), b.digest_of(1))),
     c.ReduceShard(**REDUCTION, shard=1),
-    c.PublishModel(**REDUCTION, model=b.a_model(), shards=(b.digest_of(0), b.digest_of(1))),
+    c.PublishModel(**REDUCTION, model=b.a_model(), shards=((b.digest_of(0),), (b.digest_of(1),))),
     b.uploaded(ANA).model_copy(update={"metrics": {"loss": 0.25, "accuracy": 1.0}}),
     b.measured(ANA, metrics={"loss": 1e-300, "auc": 0.75}),
     b.failed(ANA),
@@ -81,6 +83,8 @@ _ALL: tuple[Message, ...] = (
     b.accepted(ANA),
     b.rejected(ANA),
     b.lost(ANA),
+    b.measured_shard(1),
+    b.chosen(ANA, BEN),
     b.reduced(1),
     b.published(),
     e.TrainingStarted(training_id=TRAINING, plan=PLAN, model=b.a_model(), participants=(ANA, BEN)),
@@ -92,6 +96,7 @@ _ALL: tuple[Message, ...] = (
     e.ParticipantRemoved(training_id=TRAINING, client_id=BEN, reason="not with our data"),
     e.IntakeClosed(**ROUND, attempt=1, missing=(BEN,)),
     e.RoundClosed(**ROUND, attempt=1, epoch=1, accepted=(b.a_task(ANA),)),
+    e.RoundChained(**ROUND, attempt=1, accepted=(b.a_task(ANA),)),
     e.RoundAbandoned(**ROUND, attempt=1, reason="1 of at least 2 updates", missing=(BEN,)),
     e.RoundAggregated(**ROUND, epoch=1, model=b.a_model(1)),
     e.EvaluationStarted(**ROUND, clients=(ANA, BEN), deadline_at=SOON),
