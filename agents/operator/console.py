@@ -1,7 +1,7 @@
 """Where the command says what it has to say."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,6 +26,19 @@ def say(text: str) -> None:
 
 def say_json(value: Any) -> None:  # whatever JSON can hold
     say(json.dumps(value, default=str))
+
+
+def say_encoded(body: bytes) -> None:
+    """A message in JSON, as it was published."""
+    say(body.decode())
+
+
+def tell(facts: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """The same to a script or to a person."""
+    if as_json:
+        say_json(facts)
+    else:
+        say(text)
 
 
 def say_models(answers: Iterable[BaseModel]) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -11,26 +11,29 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from agents.operator.console import out, say
+from agents.operator.console import out, say, say_encoded
 from agents.operator.progress import Progress, advance
 from agents.operator.rest import Api
 from agents.operator.tables import metrics_text, name_of, rounds_table
 from schemas import events as e
 from schemas import reports as r
-from schemas.envelope import Envelope
+from schemas.envelope import Envelope, encode
 from schemas.ids import ClientId
 
 Names = Mapping[ClientId, str]
 Show = Callable[[Progress, Envelope[Any]], None]
+Display = AbstractContextManager[Show]
 
 _POLL_S = 0.15
 _BAR = 24
 
 
-def watch(api: Api, training: UUID, names: Names, meanwhile: Callable[[], None] = lambda: None) -> Progress:
+def watch(
+    api: Api, training: UUID, display: Display, meanwhile: Callable[[], None] = lambda: None
+) -> Progress:
     """Show the training until it ends; `meanwhile` is called between two looks at it."""
     progress = Progress()
-    with _display(names) as show:
+    with display as show:
         while not progress.is_over:
             found = api.events(training, progress.seq)
             for envelope in found:
@@ -79,8 +82,14 @@ def picture(progress: Progress, names: Names) -> RenderableType:
     return Group(rounds_table(done), bars)
 
 
+def lines() -> Display:
+    """For scripts: each event as it was published, on a line of its own."""
+    return nullcontext(lambda _, envelope: say_encoded(encode(envelope)))
+
+
 @contextmanager
-def _display(names: Names) -> Iterator[Show]:
+def screen(names: Names) -> Iterator[Show]:
+    """For people: a live picture on a terminal, a line per happening elsewhere."""
     if not out.is_terminal:
         yield lambda progress, envelope: _say(line(progress, envelope.data, names))
         return

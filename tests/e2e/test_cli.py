@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -24,7 +25,7 @@ def warren(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warren]:
         command("up", "--aggregators", "1")
         yield command
     finally:
-        assert "stopped" in command("down")
+        assert "scheduler" in command.told("down")["stopped"]
     assert not command.processes()
 
 
@@ -53,6 +54,14 @@ def test_up_says_how_to_reach_everything_and_may_be_repeated(warren: Warren) -> 
     said = warren("up", "--aggregators", "1")
     for word in ("REST API", "/docs", "amqp://", "postgresql://", "S3", "logs", "next:"):
         assert word in said
+
+
+def test_up_tells_a_script_how_to_reach_everything(warren: Warren) -> None:
+    told = warren.told("up", "--aggregators", "1")
+    assert httpx.get(f"{told['api_url']}/health/ready").is_success
+    assert httpx.get(told["management_url"]).is_success
+    assert told["amqp_url"].endswith("/warren")
+    assert Path(told["logs"]).is_dir()
 
 
 def test_up_starts_again_what_has_died(warren: Warren) -> None:
@@ -88,8 +97,15 @@ def test_users_get_a_token_once(warren: Warren) -> None:
     assert len(warren.told("users", "add", "eva")["token"]) == 40
     assert "eva" in {user["username"] for user in warren.told("users", "list")}
     assert "eva" in warren("users", "list")
-    warren("users", "revoke", "eva")
+    revoked = warren.told("users", "revoke", "eva")
+    assert (revoked["username"], revoked["revoked"]) == ("eva", True)
     assert "eva" not in {user["username"] for user in warren.told("users", "list")}
+
+
+def test_a_watched_training_is_told_to_a_script_event_by_event(warren: Warren, completed: str) -> None:
+    watched = warren("trainings", "watch", completed, "--json")
+    published = warren("events", "export", "--training", completed)
+    assert watched == published
 
 
 def test_a_training_is_shown_with_its_rounds(warren: Warren, completed: str) -> None:
@@ -111,6 +127,8 @@ def test_an_aborted_training_ends_the_watch_with_its_reason(warren: Warren, site
     watched = warren.tried("trainings", "watch", training)
     assert watched.returncode == 1
     assert "aborted: a change of mind" in watched.stderr
+    told = warren.tried("trainings", "watch", training, "--json")
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", watched.stderr)  # it has no events
 
 
 def test_the_stream_is_exported_as_the_table_is(warren: Warren, completed: str) -> None:
@@ -135,12 +153,24 @@ def test_events_and_snapshots_are_verified(warren: Warren, completed: str) -> No
 
 def test_the_topology_is_checked_and_declared_again(warren: Warren) -> None:
     assert warren.told("topology", "check") == []
-    warren("topology", "declare")
+    assert warren.told("topology", "declare") == {"declared": True}
+
+
+def test_an_integrator_comes_and_goes(warren: Warren) -> None:
+    assert warren.told("integrators", "add", "hospital")["queue"] == "integrator.hospital"
+    assert warren.told("integrators", "remove", "hospital") == {"name": "hospital", "removed": True}
+    assert "integrator.hospital" not in warren.told("status")["queues"]
+
+
+def test_an_export_to_a_file_says_how_much_it_is(warren: Warren, completed: str) -> None:
+    told = warren.told("events", "export", "--training", completed, "--out", "events.jsonl")
+    assert told["file"] == "events.jsonl"
+    assert len((warren.folder / told["file"]).read_text().splitlines()) == told["events"]
 
 
 def test_a_revoked_client_is_out(warren: Warren) -> None:
     warren("clients", "add", "ben")
-    assert "is revoked" in warren("clients", "revoke", "ben")
+    assert warren.told("clients", "revoke", "ben")["revoked"]
     (ben,) = (client for client in warren.told("clients", "list") if client["username"] == "ben")
     assert ben["revoked_at"]
     assert "there is no client 'nobody'" in warren.tried("clients", "revoke", "nobody").stderr

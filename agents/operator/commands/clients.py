@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agents.operator import place, tables
-from agents.operator.console import out, say, say_json, say_models
+from agents.operator.console import out, say, say_json, say_models, tell
 from agents.operator.errors import CommandFailed
 from agents.operator.logins import write_secret
 from agents.operator.options import DIR, AsJson, Dir
@@ -52,9 +52,12 @@ def every(root: Dir = DIR, as_json: AsJson = False) -> None:
 
 
 @group.command()
-def revoke(client: Annotated[str, typer.Argument(help="name or id")], root: Dir = DIR) -> None:
+def revoke(
+    client: Annotated[str, typer.Argument(help="name or id")], root: Dir = DIR, as_json: AsJson = False
+) -> None:
     """Shut a site out for good: its login and queue go, its trainings go on without it."""
     with place.api(root) as api:
         found = api.client_named(client)
         api.revoke(found.id)
-    say(f"client {found.username} ({found.id}) is revoked")
+    facts = {"id": found.id, "username": found.username, "revoked": True}
+    tell(facts, f"client {found.username} ({found.id}) is revoked", as_json=as_json)

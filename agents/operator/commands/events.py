@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 
 from agents.operator import place
-from agents.operator.console import say, say_json
+from agents.operator.console import say, say_encoded, tell
 from agents.operator.copies import Comparison
 from agents.operator.errors import CommandFailed
 from agents.operator.event_table import read_table
@@ -63,6 +63,7 @@ def export(
         Source.TABLE
     ),
     out_file: Annotated[Path | None, typer.Option("--out", help="a file; else standard output")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write events as JSON lines, exactly as they were published."""
     if source is Source.TABLE:
@@ -73,7 +74,8 @@ def export(
         asyncio.run(_write(bodies, sys.stdout.buffer))
         return
     with out_file.open("wb") as lines:
-        say(f"{asyncio.run(_write(bodies, lines))} events are in {out_file}")
+        count = asyncio.run(_write(bodies, lines))
+    tell({"events": count, "file": out_file}, f"{count} events are in {out_file}", as_json=as_json)
 
 
 @group.command()
@@ -85,16 +87,17 @@ def verify(root: Dir = DIR, as_json: AsJson = False) -> None:
     folded = (f"training {each['training']}: {each['fault']}" for each in verdicts if each["fault"])
     faults = [*folded, *comparison.faults]
     counts = {"trainings": len(verdicts), "events": len(comparison.table), "repeats": comparison.repeats}
-    if as_json:
-        say_json({**counts, "faults": faults})
-    else:
-        say("\n".join(faults) or "all is well: {trainings} trainings, {events} events".format(**counts))
+    text = "\n".join(faults) or "all is well: {trainings} trainings, {events} events".format(**counts)
+    tell({**counts, "faults": faults}, text, as_json=as_json)
     raise typer.Exit(1 if faults else 0)
 
 
 async def _show(bodies: AsyncIterator[bytes], *, as_json: bool) -> None:
     async for body in bodies:
-        say(body.decode() if as_json else _line(read(body)))
+        if as_json:
+            say_encoded(body)
+        else:
+            say(_line(read(body)))
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -3,13 +3,14 @@
 import asyncio
 
 from agents.operator import preparation
-from agents.operator.console import say
+from agents.operator.console import tell
+from agents.operator.options import AsJson
 from agents.operator.settings import InstallSettings
 from infra.objects.settings import ObjectStoreSettings
 from infra.process import settings_from_environment
 
 
-def install() -> None:
+def install(as_json: AsJson = False) -> None:
     """Topology and logins, tables, bucket, on the servers that WARREN_INSTALL_… names.  May be repeated."""
     settings = settings_from_environment(InstallSettings)
     servers = preparation.Servers(
@@ -28,4 +29,4 @@ def install() -> None:
         settings.scheduler_password.get_secret_value(), settings.aggregator_password.get_secret_value()
     )
     asyncio.run(preparation.prepare(servers, topology))
-    say("topology, logins, tables and bucket are as they must be")
+    tell({"installed": True}, "topology, logins, tables and bucket are as they must be", as_json=as_json)

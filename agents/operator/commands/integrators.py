@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agents.operator import preparation, services
-from agents.operator.console import say, say_json
+from agents.operator.console import say, say_json, tell
 from agents.operator.deployment import Deployment
 from agents.operator.options import DIR, AsJson, Dir
 
@@ -37,10 +37,10 @@ def add(
 
 
 @group.command()
-def remove(name: str, root: Dir = DIR) -> None:
+def remove(name: str, root: Dir = DIR, as_json: AsJson = False) -> None:
     """Shut it out; its queue goes with what is in it."""
     asyncio.run(_remove(Deployment.find(root), name))
-    say(f"integrator {name} is removed")
+    tell({"name": name, "removed": True}, f"integrator {name} is removed", as_json=as_json)
 
 
 async def _add(found: Deployment, name: str, password: str, bind: list[str]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from agents.operator import place, preparation, services, tables
 from agents.operator.answers import Client, Training
-from agents.operator.console import err, out, say, say_json
+from agents.operator.console import err, out, say, say_json, tell
 from agents.operator.demo.run import Asked
 from agents.operator.demo.run import demo as run_demo
 from agents.operator.deployment import Deployment
@@ -22,6 +22,7 @@ from infra.broker.errors import BrokerFault
 def up(
     root: Dir = DIR,
     aggregators: Annotated[int, typer.Option(min=1, max=64, help="aggregator workers")] = 2,
+    as_json: AsJson = False,
 ) -> None:
     """Start servers and services, or what of them has died, and say how to reach everything."""
     began = time.monotonic()
@@ -29,14 +30,14 @@ def up(
     programs = deployment.programs(aggregators)
     deployment.launch(programs)
     deployment.wait_until_ready(programs)
-    say(f"Warren is up under {root} after {time.monotonic() - began:.1f} s")
-    for what, where in _directions(deployment).items():
-        say(f"  {what:<12}{where}")
-    option = "" if root == DIR else f" --dir {root}"
-    say(f"next: warren status{option}, warren clients add NAME{option}, warren down{option}")
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        say_json({"seconds": seconds, **_addresses(deployment)})
+    else:
+        _direct(deployment, root, seconds)
 
 
-def down(root: Dir = DIR) -> None:
+def down(root: Dir = DIR, as_json: AsJson = False) -> None:
     """Stop the services, then the servers.  The data stays."""
     deployment = Deployment.find(root)
     was_up = [
@@ -44,7 +45,8 @@ def down(root: Dir = DIR) -> None:
         *(name for name, runs in deployment.stack.running().items() if runs),
     ]
     deployment.stop()
-    say(f"stopped {', '.join(was_up)}" if was_up else f"nothing was running under {root}")
+    text = f"stopped {', '.join(was_up)}" if was_up else f"nothing was running under {root}"
+    tell({"stopped": was_up}, text, as_json=as_json)
 
 
 def status(root: Dir = DIR, as_json: AsJson = False) -> None:
@@ -65,19 +67,43 @@ def demo(
     run_demo(Asked(root.resolve() / "demo", seed, rounds))
 
 
-def _directions(deployment: Deployment) -> dict[str, str]:
+def _addresses(deployment: Deployment) -> dict[str, str]:
+    """Where everything is, and how to get in."""
     endpoints, logins = deployment.endpoints, deployment.logins
-    rabbit, s3, url = endpoints.rabbit, endpoints.s3, services.api_url(deployment.logins)
+    rabbit, s3 = endpoints.rabbit, endpoints.s3
     return {
-        "REST API": f"{url}/api/  (pages: {url}/docs)",
-        "REST login": f"{place.ADMIN} / {logins.admin}",
-        "AMQP": services.admin_broker_url(endpoints),
-        "management": f"{rabbit.management_url}  (login: {rabbit.user} / {rabbit.password})",
-        "PostgreSQL": endpoints.postgres.url.replace("+asyncpg", ""),
-        "S3": f"{s3.url}  (bucket: {s3.bucket})",
-        "S3 keys": f"{s3.access_key} / {s3.secret_key}",
+        "api_url": services.api_url(logins),
+        "api_user": place.ADMIN,
+        "api_password": logins.admin,
+        "amqp_url": services.admin_broker_url(endpoints),
+        "management_url": rabbit.management_url,
+        "management_user": rabbit.user,
+        "management_password": rabbit.password,
+        "database_url": endpoints.postgres.url.replace("+asyncpg", ""),
+        "s3_url": s3.url,
+        "s3_bucket": s3.bucket,
+        "s3_access_key": s3.access_key,
+        "s3_secret_key": s3.secret_key,
         "logs": str(deployment.stack.logs),
     }
+
+
+_DIRECTIONS = """\
+  REST API    {api_url}/api/  (pages: {api_url}/docs)
+  REST login  {api_user} / {api_password}
+  AMQP        {amqp_url}
+  management  {management_url}  (login: {management_user} / {management_password})
+  PostgreSQL  {database_url}
+  S3          {s3_url}  (bucket: {s3_bucket})
+  S3 keys     {s3_access_key} / {s3_secret_key}
+  logs        {logs}"""
+
+
+def _direct(deployment: Deployment, root: Path, seconds: float) -> None:
+    say(f"Warren is up under {root} after {seconds:.1f} s")
+    say(_DIRECTIONS.format(**_addresses(deployment)))
+    option = "" if root == DIR else f" --dir {root}"
+    say(f"next: warren status{option}, warren clients add NAME{option}, warren down{option}")
 
 
 def _status(root: Path) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from uuid import UUID
 import typer
 
 from agents.operator import place, tables
-from agents.operator.console import out, say, say_json, say_models
+from agents.operator.console import out, say, say_json, say_models, tell
 from agents.operator.errors import CommandFailed
 from agents.operator.options import DIR, AsJson, Dir
 from agents.operator.rest import Api
+from agents.operator.watching import lines, screen
 from agents.operator.watching import watch as watch_training
 from schemas.ids import ClientId
 from schemas.words import TrainingState
@@ -52,10 +53,8 @@ def create(  # noqa: PLR0913, PLR0917 -- the options of a command line
         training = api.add_training(body)
         if start_it:
             api.start(training)
-    if as_json:
-        say_json({"id": training, "started": start_it})
-    else:
-        say(f"training {training} is {'starting' if start_it else 'created'}")
+    text = f"training {training} is {'starting' if start_it else 'created'}"
+    tell({"id": training, "started": start_it}, text, as_json=as_json)
 
 
 @group.command()
@@ -67,10 +66,11 @@ def start(training: Id, root: Dir = DIR, as_json: AsJson = False) -> None:
 
 
 @group.command()
-def watch(training: Id, root: Dir = DIR) -> None:
-    """Show it until it ends; exit 1 unless it was completed."""
+def watch(training: Id, root: Dir = DIR, as_json: AsJson = False) -> None:
+    """Show it until it ends, with --json an event per line; exit 1 unless it was completed."""
     with place.api(root, _PATIENCE_S) as api:
-        progress = watch_training(api, training, _names(api))
+        progress = watch_training(api, training, lines() if as_json else screen(_names(api)))
+    if not as_json:
         out.print(tables.rounds_table(progress.rounds))
     if progress.state is not TrainingState.COMPLETED:
         raise CommandFailed(f"training {training} {progress.state}: {progress.reason}")
@@ -116,10 +116,7 @@ def every(root: Dir = DIR, as_json: AsJson = False) -> None:
 
 
 def _tell(training: UUID, doing: str, *, as_json: bool) -> None:
-    if as_json:
-        say_json({"id": training, "doing": doing})
-    else:
-        say(f"training {training} is {doing}")
+    tell({"id": training, "doing": doing}, f"training {training} is {doing}", as_json=as_json)
 
 
 def _model(api: Api, told: str) -> UUID:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from agents.operator import place, tables
-from agents.operator.console import out, say, say_json, say_models
+from agents.operator.console import out, say, say_json, say_models, tell
 from agents.operator.options import DIR, AsJson, Dir
 
 group = typer.Typer(name="users", help="Who may use the API.")
@@ -42,9 +42,12 @@ def every(root: Dir = DIR, as_json: AsJson = False) -> None:
 
 
 @group.command()
-def revoke(user: Annotated[str, typer.Argument(help="name or id")], root: Dir = DIR) -> None:
+def revoke(
+    user: Annotated[str, typer.Argument(help="name or id")], root: Dir = DIR, as_json: AsJson = False
+) -> None:
     """Shut a user out for good: password and token are void; models and trainings stay."""
     with place.api(root) as api:
         found = api.user_named(user)
         api.revoke_user(found.id)
-    say(f"user {found.username} ({found.id}) is revoked")
+    facts = {"id": found.id, "username": found.username, "revoked": True}
+    tell(facts, f"user {found.username} ({found.id}) is revoked", as_json=as_json)

@@ -21,7 +21,7 @@ from agents.operator.progress import Progress
 from agents.operator.rest import Api
 from agents.operator.settings import clean_environment
 from agents.operator.tables import rounds_table
-from agents.operator.watching import watch
+from agents.operator.watching import screen, watch
 from schemas.words import TrainingState
 
 AGGREGATORS = 2
@@ -61,7 +61,7 @@ def _run(asked: Asked, began: float) -> Outcome:
         fleet.launch(sites.agents(asked.root, data, clean_environment()))
         say(f"all is up after {time.monotonic() - began:.1f} s; logs are in {deployment.stack.logs}")
         training = _begin(api, initial, asked)
-        progress = _require_completed(watch(api, training, course.NAMES, fleet.mend))
+        progress = _require_completed(watch(api, training, screen(course.NAMES), fleet.mend))
         return _look(api, training, progress, pooled, data)
 
 

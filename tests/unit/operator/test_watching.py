@@ -4,8 +4,9 @@ import pytest
 from rich.console import Console
 
 from agents.operator.progress import Progress
-from agents.operator.watching import line, picture
+from agents.operator.watching import line, lines, picture
 from schemas import events as e
+from schemas.envelope import encode
 from schemas.events import Event
 from tests.builders import ANA, BEN, TRAINING, a_model, failed, refused
 from tests.unit.operator.happenings import (
@@ -16,6 +17,7 @@ from tests.unit.operator.happenings import (
     an_aggregation,
     an_evaluation,
     an_upload,
+    enclosed,
     seen,
 )
 
@@ -65,6 +67,14 @@ def test_the_picture_keeps_the_rounds_that_are_done() -> None:
     shown = drawn(seen(*BEFORE, an_aggregation(), an_evaluation(accuracy=0.75)))
     assert a_model(1).sha256[:12] in shown
     assert "0.7500" in shown
+
+
+def test_a_script_gets_each_event_as_it_was_published(capfd: pytest.CaptureFixture[str]) -> None:
+    upload = an_upload(ANA, 0.5).model_copy(update={"metrics": {"loss": 0.5, "a long name" * 30: 1.0}})
+    published = enclosed(upload, 3)
+    with lines() as show:
+        show(seen(*BEFORE, upload), published)
+    assert capfd.readouterr().out.encode() == encode(published) + b"\n"
 
 
 def drawn(progress: Progress) -> str:
