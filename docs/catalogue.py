@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from schemas.message import Message
-from schemas.routing import TABLE, Exchange, Role, Route
+from schemas.routing import REFUSED, TABLE, Exchange, Role, Route
 
 INTRODUCTION = """\
 # Messages
@@ -20,7 +20,9 @@ below.  As machines read it: [asyncapi.yaml](asyncapi.yaml), and in [schemas/](s
 ABOUT = {
     Exchange.COMMANDS: "Orders to services.  An order that nobody takes comes back to who sent it.",
     Exchange.CLIENTS: "Orders to sites: the key is the client's id, and leads to that client's queue only.",
-    Exchange.UPLINK: "What clients and workers report to the scheduler, under their own login.",
+    Exchange.UPLINK: "What clients and workers report to the scheduler, under their own login.  "
+    f"With key `{{client_id}}.{REFUSED}` comes, as it was, what a client refuses of its own queue; "
+    "that ends in the queue `dead-letters`, with the reason in a header.",
     Exchange.EVENTS: "What has happened to a training, in order and without gaps: `sequence` counts from 1.",
 }
 

@@ -39,6 +39,8 @@ ATTEMPT_HEADER = "warren-attempt"
 REASON_HEADER = "warren-reason"
 ORIGIN_HEADER = "warren-origin"
 
+REFUSED = "Refused"  # last word of a key on `uplink`: what a site refused of its own queue, as it came
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from agents.client.broker import BrokerUplink, open_patiently, take_commands
 from agents.client.credentials import Credentials, read_credentials, sole_user_of
-from agents.client.handlers import Commands
+from agents.client.handlers import Commands, settle
 from agents.client.models import Models
 from agents.client.policy import Policy, read_policy
 from agents.client.presence import beat, heartbeat
@@ -135,11 +135,12 @@ async def _beat(agent: Agent) -> None:
 async def _take(agent: Agent) -> None:
     """Only the first login is decisive: later, somebody may put right what was revoked by mistake."""
     line, settings = agent.lines[0], agent.settings
+    settled = partial(settle, agent.commands, agent.uplink)
     await open_patiently(line)
 
     async def attend() -> None:
         await open_patiently(line)
-        await take_commands(line, agent.credentials.queue, settings.prefetch, agent.commands.obey)
+        await take_commands(line, agent.credentials.queue, settings.prefetch, settled)
 
     await supervise("commands", attend)
 

@@ -5,6 +5,8 @@ from typing import ClassVar, assert_never
 
 from agents.client.policy import Policy, refusal_of
 from agents.client.tasks import Tasks
+from agents.client.uplink import Uplink
+from infra.broker.delivery import Delivery
 from schemas.commands import CancelTask, ClientCommand, EvaluateModel, TrainingEnded, TrainRound
 from schemas.envelope import decode
 from schemas.ids import ClientId
@@ -22,12 +24,22 @@ class NotForUs(Refusal):
         super().__init__(f"the command is for client {client_id}")
 
 
+async def settle(commands: "Commands", uplink: Uplink, delivery: Delivery) -> None:
+    """When it returns, the delivery may be acked: it was obeyed, or is a dead letter that says why not."""
+    try:
+        await commands.obey(delivery.body)
+    except Refusal as no:
+        facts = {"code": no.code, "reason": str(no), "message_id": delivery.message_id}
+        log.warning("command was refused", extra=facts)
+        await uplink.refuse(delivery, f"{no.code}: {no}")
+
+
 class Commands:
     def __init__(self, client: ClientId, tasks: Tasks, policy: Policy, *, keep_state: bool = True) -> None:
         self._client, self._tasks, self._policy, self._keep_state = client, tasks, policy, keep_state
 
     async def obey(self, body: bytes) -> None:
-        """When it returns, the command may be acked.  A refusal means that it never can be obeyed."""
+        """What follows is on disk when it returns.  A refusal means that it never can be obeyed."""
         await self._obey(self._read(body))
 
     def _read(self, body: bytes) -> Command:

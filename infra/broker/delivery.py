@@ -1,6 +1,6 @@
 """A message that came in, who sent it, and what it looks like when it is passed on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from aiormq import spec
@@ -8,7 +8,16 @@ from aiormq import spec
 from infra.broker.errors import Forged
 from infra.broker.outgoing import Headers, Outgoing
 from infra.broker.topology import DEAD_LETTERS, LADDER
-from schemas.routing import ATTEMPT_HEADER, ORIGIN_HEADER, REASON_HEADER, TRAINING_HEADER
+from schemas.envelope import MAX_MESSAGE_BYTES
+from schemas.ids import ClientId
+from schemas.routing import (
+    ATTEMPT_HEADER,
+    ORIGIN_HEADER,
+    REASON_HEADER,
+    REFUSED,
+    TRAINING_HEADER,
+    Exchange,
+)
 
 SENDER_HEADER = "warren-sender"
 KEY_HEADER = "warren-key"
@@ -96,6 +105,12 @@ def retried(delivery: Delivery, reason: str) -> Outgoing:
 def dead_lettered(delivery: Delivery, reason: str) -> Outgoing:
     """Under its first routing key, with the reason, the queue it was in and who sent it."""
     return _passed_on(delivery, DEAD_LETTERS, delivery.routing_key, reason, delivery.attempt)
+
+
+def refused(delivery: Delivery, client: ClientId, reason: str) -> Outgoing:
+    """A dead letter from a site: it may write `uplink` only, from where this key leads to the others."""
+    told = _passed_on(delivery, Exchange.UPLINK, f"{client}.{REFUSED}", reason, delivery.attempt)
+    return replace(told, body=delivery.body[:MAX_MESSAGE_BYTES])
 
 
 def _passed_on(delivery: Delivery, exchange: str, key: str, reason: str, attempt: int) -> Outgoing:

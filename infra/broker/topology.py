@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.broker.permissions import Grant, service_grants
 from schemas.ids import ClientId
-from schemas.routing import FROM_AGGREGATOR, FROM_CLIENTS, PRESENCE, TRAINING_HEADER, Exchange, Role
+from schemas.routing import FROM_AGGREGATOR, FROM_CLIENTS, PRESENCE, REFUSED, TRAINING_HEADER, Exchange, Role
 
 VHOST = "warren"
 PARTITIONS = 4
@@ -130,6 +130,7 @@ def _bindings(partitions: int) -> Iterable[Definitions]:
     for report in sorted({*FROM_CLIENTS, *FROM_AGGREGATOR} - {PRESENCE.name}):
         yield _bound(Exchange.UPLINK, SCHEDULER_EXCHANGE, f"*.{report}", "exchange")
     yield _bound(Exchange.UPLINK, Queue.PRESENCE, f"*.{PRESENCE.name}")
+    yield _bound(Exchange.UPLINK, Queue.DEAD_LETTERS, f"*.{REFUSED}")
     for name in scheduler_queues(partitions):
         yield _bound(SCHEDULER_EXCHANGE, name, "10")  # the weight
     yield _bound(Exchange.EVENTS, Queue.EVENT_LOG, "#")

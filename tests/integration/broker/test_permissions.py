@@ -54,6 +54,7 @@ async def _ignore(message: object) -> None:
 
 FORBIDDEN: dict[str, Attempt] = {
     "report under another's key": publishing("uplink", f"{BEN}.ModelUploaded"),
+    "refuse under another's key": publishing("uplink", f"{BEN}.Refused"),
     "report under a longer key": publishing("uplink", f"{OWN_KEY}.x"),
     "publish to the default exchange": publishing("", "scheduler.p0"),
     "publish to commands": publishing("commands", "scheduler.AbortTraining"),
@@ -78,6 +79,7 @@ FORBIDDEN: dict[str, Attempt] = {
 }
 ALLOWED: dict[str, Attempt] = {
     "report": publishing("uplink", OWN_KEY, user_id=str(ANA)),
+    "refuse": publishing("uplink", f"{ANA}.Refused", user_id=str(ANA)),
     "beat": publishing("uplink", f"{ANA}.Heartbeat", user_id=str(ANA)),
     "consume its queue": consuming_from(ana_queue()),
     "get from its queue": lambda channel: channel.basic_get(ana_queue()),

@@ -17,6 +17,7 @@ from schemas.routing import (
     FROM_AGGREGATOR,
     FROM_CLIENTS,
     PRESENCE,
+    REFUSED,
     TABLE,
     TO_AGGREGATOR,
     TO_CLIENTS,
@@ -52,11 +53,13 @@ async def test_declaring_twice_changes_nothing_and_leaves_no_difference(broker: 
 
 async def test_what_was_removed_or_changed_is_named(broker: Broker, admin_channel: aiormq.Channel) -> None:
     await admin_channel.exchange_delete("discarded")
+    await admin_channel.queue_unbind(Queue.DEAD_LETTERS, "uplink", "*.Refused")
     await admin_channel.queue_delete(Queue.AGGREGATOR)
     await admin_channel.queue_declare(Queue.AGGREGATOR, durable=True)
     found = await broker.admin.check(broker.definitions)
     assert "exchange discarded is missing" in found
     assert "binding commands queue aggregator aggregator.* is missing" in found
+    assert "binding uplink queue dead-letters *.Refused is missing" in found
     assert any(told.startswith("queue aggregator: arguments is") for told in found)
 
 
@@ -115,6 +118,13 @@ async def test_a_report_nobody_knows_is_kept_as_unrouted(
 ) -> None:
     await ana.publish(a_report(ANA, "Nonsense"))
     assert await depth(admin_channel, Queue.UNROUTED) == 1
+
+
+async def test_what_a_site_refuses_reaches_the_dead_letters_and_nothing_else(
+    ana: Publisher, admin_channel: aiormq.Channel
+) -> None:
+    await ana.publish(a_report(ANA, REFUSED))
+    assert [queue for queue in ALL if await depth(admin_channel, queue)] == [Queue.DEAD_LETTERS]
 
 
 async def test_a_batch_is_answered_message_by_message(scheduler: Publisher) -> None:

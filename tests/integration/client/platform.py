@@ -15,6 +15,7 @@ from aiormq.abc import DeliveredMessage
 from infra.broker.admin import BrokerAdmin
 from infra.broker.outgoing import Outgoing, outgoing
 from infra.broker.publisher import Publisher
+from infra.broker.topology import Queue
 from infra.objects.minio_objects import MinioObjects
 from infra.objects.store import fetch
 from infra.objects.tickets import TicketOffice
@@ -23,7 +24,7 @@ from schemas.envelope import Envelope, decode, enclose, encode
 from schemas.ids import ClientId, MessageId, ModelId, TaskId, TrainingId
 from schemas.message import Message
 from schemas.reports import ClientReport, Heartbeat
-from schemas.routing import TO_CLIENTS
+from schemas.routing import FROM_CLIENTS, TO_CLIENTS
 from schemas.weights import ModelRef
 from tests.unit.client.builders import MODEL_BYTES
 
@@ -42,11 +43,14 @@ class Platform:
     training: TrainingId = field(default_factory=lambda: TrainingId(uuid4()))
     said: list[Said] = field(default_factory=list)
     users: set[str | None] = field(default_factory=set)
+    ear: aiormq.Channel | None = None  # an administrator's
 
     async def listen(self, channel: aiormq.Channel) -> None:
+        self.ear = channel
         queue = await channel.queue_declare("", exclusive=True)
         assert queue.queue
-        await channel.queue_bind(queue.queue, "uplink", "#")
+        for report in FROM_CLIENTS:
+            await channel.queue_bind(queue.queue, "uplink", f"*.{report}")
         await channel.basic_consume(queue.queue, self._hear, no_ack=True)
 
     async def _hear(self, message: DeliveredMessage) -> None:
@@ -66,6 +70,18 @@ class Platform:
             while len(self.reports) < number:
                 await asyncio.sleep(0.005)
         return self.reports[number - 1]
+
+    async def next_dead_letter(self) -> DeliveredMessage:
+        assert self.ear
+        async with asyncio.timeout(20):
+            while (found := await self.ear.basic_get(Queue.DEAD_LETTERS, no_ack=True)).delivery_tag is None:
+                await asyncio.sleep(0.02)
+        return found
+
+    async def depth(self, queue: str) -> int:
+        """How many messages wait in it for somebody to take them, now."""
+        assert self.ear
+        return (await self.ear.queue_declare(queue, passive=True)).message_count or 0
 
     def an_order(self, deadline_s: float = 60, model: bytes = MODEL_BYTES) -> TrainRound:
         """To train a model that is in the store."""

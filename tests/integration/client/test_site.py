@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aiormq.abc import DeliveredMessage
 
+from infra.broker.delivery import SENDER_HEADER
 from schemas.commands import CancelTask
 from schemas.ids import ClientId
 from schemas.reports import ClientRejected, ModelUploaded, TaskFailed
+from schemas.routing import ORIGIN_HEADER, REASON_HEADER
 from tests.integration.client.conftest import MakeAgent
 from tests.integration.client.platform import Platform
 from tests.integration.client.proxy import Proxy
@@ -19,6 +22,7 @@ from tests.unit.client.builders import MODEL_BYTES
 
 pytestmark = pytest.mark.integration
 
+UNREADABLE = b'{"specversion": "1.0", "type": "TrainRound", "data": {"type": "TrainRound"}}'
 TRAINER = """
 class Same:
     def train(self, weights, config):
@@ -100,17 +104,45 @@ async def test_user_code_that_hangs_past_the_deadline_fails_its_task(
     await _until(lambda: not Path(f"/proc/{agent.runs[0]}").exists())
 
 
-async def test_what_is_no_command_or_not_for_us_ends_as_a_dead_letter_and_stops_nothing(
+async def test_what_is_no_command_or_not_for_us_ends_as_a_dead_letter_with_the_reason_and_stops_nothing(
     platform: Platform, agent: Agent
 ) -> None:
-    foreign = platform.an_order().model_copy(update={"client_id": ClientId(platform.training)})
+    order = platform.an_order()
+    foreign = order.model_copy(update={"client_id": ClientId(platform.training)})
     await platform.send_raw(b"garbage")
+    await platform.send(order, UNREADABLE)
     await platform.send(foreign)
     await platform.send(platform.ticketed(platform.an_order()))
     agent.start()
     assert isinstance((await platform.next_report()).data, ModelUploaded)
-    assert agent.log.count("command was refused") == 2
-    await _until_dead_letters(platform, 2)
+    garbage, unreadable, not_ours = [await platform.next_dead_letter() for _ in range(3)]
+    assert (garbage.body, unreadable.body) == (b"garbage", UNREADABLE)
+    assert _reason(garbage) == "malformed: message: Invalid JSON: expected value at line 1 column 1"
+    assert _reason(unreadable).startswith("malformed: id: Field required")
+    assert _reason(not_ours) == f"not_for_us: the command is for client {foreign.client_id}"
+    assert {letter.routing_key for letter in (garbage, unreadable, not_ours)} == {
+        f"{platform.client}.Refused"
+    }
+    headers = not_ours.header.properties.headers or {}
+    assert (headers[ORIGIN_HEADER], headers[SENDER_HEADER]) == (platform.queue, "scheduler")
+    assert not_ours.header.properties.user_id == str(platform.client)
+
+
+async def test_what_was_refused_stays_in_the_queue_until_the_broker_has_it_as_a_dead_letter(
+    platform: Platform, agent: Agent
+) -> None:
+    await platform.forbid_reports(forbidden=True)
+    await platform.send_raw(b"garbage")
+    agent.start()
+    await _until(lambda: f"{platform.client}.Refused" in agent.log)
+    agent.kill()
+    await _until_waiting(platform, platform.queue)
+    assert await platform.depth("dead-letters") == 0
+    await platform.forbid_reports(forbidden=False)
+    agent.start()
+    assert (await platform.next_dead_letter()).body == b"garbage"
+    await platform.send(platform.ticketed(platform.an_order()))
+    assert isinstance((await platform.next_report()).data, ModelUploaded)
 
 
 async def test_a_site_may_refuse_a_training(
@@ -185,7 +217,11 @@ async def _until(claim: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _until_dead_letters(platform: Platform, number: int) -> None:
+async def _until_waiting(platform: Platform, queue: str) -> None:
     async with asyncio.timeout(20):
-        while (await platform.admin.depths()).get("dead-letters", 0) < number:
-            await asyncio.sleep(0.1)
+        while not await platform.depth(queue):
+            await asyncio.sleep(0.02)
+
+
+def _reason(letter: DeliveredMessage) -> str:
+    return str((letter.header.properties.headers or {})[REASON_HEADER])

@@ -16,13 +16,16 @@ from infra.broker.delivery import (
     Delivery,
     dead_lettered,
     received,
+    refused,
     retried,
     vouched,
 )
 from infra.broker.errors import Forged
 from infra.broker.outgoing import Outgoing, properties
 from infra.broker.topology import LADDER
+from schemas.envelope import MAX_MESSAGE_BYTES
 from schemas.routing import ATTEMPT_HEADER, ORIGIN_HEADER, REASON_HEADER, TRAINING_HEADER
+from tests.builders import ANA
 
 texts = st.text(max_size=20)
 header_values = st.none() | st.booleans() | st.integers() | texts | st.lists(texts) | st.binary(max_size=8)
@@ -104,6 +107,27 @@ def test_the_ladder_is_climbed_to_its_top_and_then_given_up() -> None:
 def test_on_the_ladder_the_key_is_the_queue_and_as_a_dead_letter_the_first_key() -> None:
     assert retried(delivered(), "why").key == "scheduler.p0"
     assert dead_lettered(returned(retried(delivered(), "why")), "why").key == "ana.ModelUploaded"
+
+
+def test_what_a_site_refuses_is_a_dead_letter_under_its_own_name() -> None:
+    one = replace(delivered("scheduler", traceparent="t"), queue="client.ana.x", routing_key=str(ANA))
+    told = refused(one, ANA, "malformed: no JSON")
+    assert (told.exchange, told.key, told.body) == ("uplink", f"{ANA}.Refused", one.body)
+    assert (told.message_id, told.type) == (one.message_id, one.type)
+    assert told.headers == dead_lettered(one, "malformed: no JSON").headers
+    assert told.headers == {
+        "traceparent": "t",
+        "warren-attempt": 0,
+        "warren-reason": "malformed: no JSON",
+        "warren-origin": "client.ana.x",
+        "warren-key": str(ANA),
+        "warren-sender": "scheduler",
+    }
+
+
+def test_a_site_sends_back_no_more_than_a_message_may_hold() -> None:
+    huge = replace(delivered(), body=b"x" * (MAX_MESSAGE_BYTES + 1))
+    assert refused(huge, ANA, "too large").body == b"x" * MAX_MESSAGE_BYTES
 
 
 def test_copies_are_not_sent_again_and_the_brokers_own_headers_stay_with_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 from infra.broker.permissions import client_permissions, hashed, integrator_permissions, service_grants
 from infra.broker.topology import LADDER, PARTITIONS, client_queue, definitions, scheduler_queues
 from schemas.ids import ClientId
-from schemas.routing import FROM_AGGREGATOR, FROM_CLIENTS, REPORTS, TABLE, Exchange, Role
+from schemas.routing import FROM_AGGREGATOR, FROM_CLIENTS, REFUSED, REPORTS, TABLE, Exchange, Role
 
 ANA = ClientId(UUID(int=1))
 BEN = ClientId(UUID(int=2))
@@ -76,9 +76,18 @@ def test_everything_that_is_bound_is_declared_and_every_queue_is_bound() -> None
     assert {route.exchange for route in TABLE} <= exchanges
 
 
-def test_every_report_has_a_binding() -> None:
-    keys = {binding["routing_key"] for binding in DOCUMENT["bindings"] if binding["source"] == "uplink"}
-    assert keys == {f"*.{report}" for report in REPORTS}
+def test_every_report_has_a_binding_and_what_a_site_refuses_goes_past_the_scheduler() -> None:
+    reached = {b["routing_key"]: b["destination"] for b in DOCUMENT["bindings"] if b["source"] == "uplink"}
+    assert reached == {
+        **{f"*.{report}": "scheduler" for report in REPORTS},
+        "*.Heartbeat": "presence",
+        "*.Refused": "dead-letters",
+    }
+
+
+def test_no_report_looks_like_what_a_site_refused() -> None:
+    assert REFUSED not in {route.name for route in TABLE}
+    assert re.search(client_permissions(ANA, "q").topics_written["uplink"], f"{ANA}.{REFUSED}")
 
 
 def test_all_partitions_weigh_the_same() -> None:

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from agents.client.handlers import Commands, NotForUs
+from agents.client.handlers import Commands, NotForUs, settle
 from agents.client.models import Models
 from agents.client.policy import Policy
 from agents.client.presence import heartbeat
@@ -15,6 +15,7 @@ from agents.client.training import Step
 from agents.client.transfer import MemoryTransfer
 from agents.client.uplink import MemoryUplink
 from agents.client.work import Work
+from infra.broker.delivery import Delivery
 from schemas.commands import CancelTask, TrainingEnded
 from schemas.envelope import Malformed, enclose, encode
 from schemas.ids import ClientId, MessageId, TaskId
@@ -26,6 +27,10 @@ from tests.unit.client.test_tasks import well
 
 def body(message: Message) -> bytes:
     return encode(enclose(message, id=MessageId(uuid4()), source="scheduler", time=datetime.now(UTC)))
+
+
+def delivered(content: bytes) -> Delivery:
+    return Delivery("client.x", content, "m1", "X", "scheduler", "scheduler", str(SITE), 0, False, 1)
 
 
 @pytest.fixture
@@ -83,3 +88,17 @@ async def test_a_command_for_somebody_else_is_refused(commands: Commands, journa
     with pytest.raises(NotForUs):
         await commands.obey(body(order))
     assert journal.get(order.task_id) is None
+
+
+async def test_what_is_refused_becomes_a_dead_letter_that_says_why(commands: Commands) -> None:
+    uplink, garbage = MemoryUplink(), delivered(b"garbage")
+    await settle(commands, uplink, garbage)
+    ((refused, reason),) = uplink.refused
+    assert refused is garbage
+    assert reason.startswith("malformed: message: Invalid JSON")
+
+
+async def test_what_is_obeyed_is_not_sent_back(commands: Commands, journal: MemoryJournal) -> None:
+    uplink, order = MemoryUplink(), to_train(deadline=soon())
+    await settle(commands, uplink, delivered(body(order)))
+    assert (uplink.refused, journal.get(order.task_id) is not None) == ([], True)
