@@ -15,7 +15,11 @@ ANA = ClientId(UUID(int=1))
 BEN = ClientId(UUID(int=2))
 LOGINS = {role: hashed(role) for role in service_grants()}
 DOCUMENT = definitions(LOGINS)
-LAST = {"dead-letters", "unrouted", "event-log"}  # from where nothing goes any further
+WITHOUT_DEAD_LETTERS = {  # and why
+    "dead-letters": "it is where they end; a way on from there would lead back to it",
+    "unrouted": "it is where messages end that no queue takes; nobody consumes it who could refuse one",
+    "event-log": "a stream: reading takes nothing from it, so nothing is refused, and it forgets by age",
+}
 EVERY_QUEUE = [
     *(queue["name"] for queue in DOCUMENT["queues"]),
     client_queue(ANA, "x"),
@@ -33,9 +37,25 @@ def policy_of(name: str, applies_to: str = "queues") -> dict[str, Any]:
     return dict(matching[0]["definition"]) if matching else {}
 
 
-@pytest.mark.parametrize("queue", EVERY_QUEUE)
-def test_every_queue_but_the_last_ones_has_a_dead_letter_exchange(queue: str) -> None:
-    assert ("dead-letter-exchange" in policy_of(queue)) == (queue not in LAST)
+def test_every_queue_has_a_dead_letter_exchange_but_the_three_where_messages_end() -> None:
+    without = {queue for queue in EVERY_QUEUE if "dead-letter-exchange" not in policy_of(queue)}
+    assert without == WITHOUT_DEAD_LETTERS.keys()
+
+
+def test_every_dead_letter_exchange_is_there() -> None:
+    exchanges = {exchange["name"] for exchange in DOCUMENT["exchanges"]} | {""}
+    assert {policy_of(queue).get("dead-letter-exchange", "") for queue in EVERY_QUEUE} <= exchanges
+
+
+def test_the_last_queues_are_what_they_are_said_to_be() -> None:
+    kinds = {queue["name"]: queue["arguments"]["x-queue-type"] for queue in DOCUMENT["queues"]}
+    assert {name: kinds[name] for name in WITHOUT_DEAD_LETTERS} == {
+        "dead-letters": "quorum",
+        "unrouted": "quorum",
+        "event-log": "stream",
+    }
+    readable = "|".join(grant.read for grant in service_grants().values())
+    assert not [name for name in WITHOUT_DEAD_LETTERS if re.search(readable, name)]
 
 
 @pytest.mark.parametrize("queue", EVERY_QUEUE)
