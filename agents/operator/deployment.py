@@ -19,7 +19,6 @@ from infra.stack.stack import SERVERS, Stack
 _SERVERS = {"epmd", *SERVERS}
 _READY_S = 60.0
 _STOP_S = 20.0
-_MEND_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,8 @@ class Deployment:
         """Start again what has died, to live as long as the calling thread; which of them that was."""
         died = tuple(name for name, runs in self.stack.running().items() if not runs)
         if died:
-            self._start_servers(_MEND_ATTEMPTS)
-        return died
-
-    def _start_servers(self, attempts: int) -> None:
-        """While one is started another may die."""
-        try:
             Stack.start(self.root)
-        except processes.ServerDidNotStart:
-            if attempts == 1:
-                raise
-            self._start_servers(attempts - 1)
+        return died
 
     def wait_until_ready(self, programs: tuple[Program, ...]) -> None:
         for program in programs:

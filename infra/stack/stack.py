@@ -75,7 +75,7 @@ class Stack:
 
 
 def _came_up(record: Record, root: Path, definitions: Path | None, *, tethered: bool) -> bool:
-    """Not where one was dying when we found it running: then another try tells more."""
+    """Not where one was dying when we found it running, or died while another was started: try again."""
     try:
         _start(record, root, definitions, tethered=tethered)
     except processes.ServerDidNotStart:

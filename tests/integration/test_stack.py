@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -60,21 +61,29 @@ async def test_a_restart_keeps_addresses_and_data(home: Path) -> None:
 async def test_a_killed_server_is_started_again_with_its_data(home: Path, server: str) -> None:
     stack = Stack.start(home)
     await keep(stack.endpoints, server)
-    mark = processes.running(server, home)
-    assert mark
-    os.kill(mark.pid, signal.SIGKILL)
+    kill(server, home)
     again = Stack.start(home)
     assert again.running() == dict.fromkeys(SERVERS, True)
     assert await kept(again.endpoints) == [server] * 3
 
 
+async def test_servers_that_die_while_another_is_started_are_started_too(home: Path) -> None:
+    stack = Stack.start(home)
+    await keep(stack.endpoints, "chain")
+    kill("rabbitmq", home)
+    with ThreadPoolExecutor() as other:
+        killing = other.submit(kill_while_the_broker_boots, home)
+        again = Stack.start(home)
+        killing.result()
+    assert again.running() == dict.fromkeys(SERVERS, True)
+    assert await kept(again.endpoints) == ["chain"] * 3
+
+
 async def test_a_database_killed_in_the_middle_of_a_query_is_started_again(home: Path) -> None:
     stack = Stack.start(home)
-    mark = processes.running("postgres", home)
-    assert mark
     query = asyncio.create_task(sql(stack.endpoints.postgres, "SELECT count(*) FROM generate_series(1, 1e9)"))
     await asyncio.sleep(0.5)  # it must be at work when its server dies
-    os.kill(mark.pid, signal.SIGKILL)
+    kill("postgres", home)
     Stack.start(home)
     with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await query
@@ -116,6 +125,19 @@ def test_a_detached_stack_outlives_the_command_that_started_it(tmp_path: Path) -
 
 def test_a_directory_without_a_stack_has_none(tmp_path: Path) -> None:
     assert Stack.find(tmp_path) is None
+
+
+def kill(server: str, home: Path) -> None:
+    mark = processes.running(server, home)
+    assert mark
+    os.kill(mark.pid, signal.SIGKILL)
+
+
+def kill_while_the_broker_boots(home: Path) -> None:
+    until(lambda: processes.is_running("rabbitmq", home))
+    time.sleep(0.5)  # the others are found running meanwhile; the broker needs longer
+    for server in ("postgres", "s3"):
+        kill(server, home)
 
 
 async def keep(endpoints: Endpoints, word: str) -> None:
