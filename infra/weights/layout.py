@@ -104,9 +104,14 @@ def canonical(tensors: Iterable[Tensor]) -> Layout:
     ordered = sorted(tensors, key=lambda tensor: (_RANK[tensor.dtype], tensor.name))
     if len(ordered) > MAX_TENSORS:
         raise MalformedWeights(f"{len(ordered)} tensors, at most {MAX_TENSORS} are admitted")
+    return in_this_order(ordered)
+
+
+def in_this_order(tensors: Iterable[Tensor]) -> Layout:
+    """Tensor after tensor as they are given, canonical or not."""
     placed = []
     begin = 0
-    for tensor in ordered:
+    for tensor in tensors:
         placed.append(replace(tensor, begin=begin))
         begin += tensor.size
     return Layout(tensors=tuple(placed), header=_header_of(placed))

@@ -28,6 +28,14 @@ class HeaderDiffers(Refusal):
         super().__init__(f"the file's tensors are not those of the training's model: {difference}")
 
 
+class ExtraNameTaken(Refusal):
+    code: ClassVar[str] = "extra_name_taken"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the model has a tensor {name!r}, where an update must have an extra one")
+
+
 class WeightsTruncated(Refusal):
     code: ClassVar[str] = "weights_truncated"
 
