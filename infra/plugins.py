@@ -94,12 +94,20 @@ def strategies(rules: Rules) -> tuple[Described, ...]:
 
 def strategy(name: str, options: Mapping[str, JsonValue], rules: Rules) -> Strategy:
     """One of ours or of the operator's, by its name.  Raises pydantic's `ValidationError` as well."""
-    if name in rules:
-        rules[name].options_of(options)
-        return Custom.model_validate_json(json.dumps({"rule": name, "options": dict(options)}))
-    if name not in BUILT_IN:
-        raise UnknownStrategy(name, (*BUILT_IN, *rules))
-    return strategy_named(name, options)
+    if name in BUILT_IN:
+        return strategy_named(name, options)
+    if name == Custom.__name__:
+        return _custom(options, rules)
+    return _custom({"rule": name, "options": dict(options)}, rules)
+
+
+def _custom(told: Mapping[str, JsonValue], rules: Rules) -> Custom:
+    rule = told.get("rule")
+    if isinstance(rule, str) and rule not in rules:
+        raise UnknownStrategy(rule, (*BUILT_IN, *rules))
+    made = Custom.model_validate_json(json.dumps(dict(told)))
+    rules[made.rule].options_of(made.options)
+    return made
 
 
 def _require_free(name: str, taken: Rules) -> None:

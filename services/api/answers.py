@@ -140,6 +140,7 @@ class Training(Answer):
     local_models_expected: int
     rounds_completed: int
     metrics: dict[str, float]  # of the last evaluation
+    strategy: dict[str, Any]  # its name and all of its options
     plan: dict[str, Any]  # a `Plan`, as it was validated when the training was created
 
 

@@ -11,13 +11,14 @@ from fastapi.responses import HTMLResponse
 from infra.broker.admin import BrokerAdmin
 from infra.database.engine import connect
 from infra.objects.minio_objects import MinioObjects
+from infra.plugins import load_rules
 from schemas.ids import UserId
 from services.api import errors
 from services.api.credentials import Passwords
 from services.api.middleware import BodyLimit, EndingSlash
 from services.api.openapi import documented
 from services.api.parts import Parts
-from services.api.routes import clients, health, models, trainings, uploads, users
+from services.api.routes import clients, health, models, strategies, trainings, uploads, users
 from services.api.settings import Settings
 from services.api.store.users import ensure_admin
 
@@ -35,7 +36,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.parts = parts or _real_parts(settings)
-    for routes in (users, clients, models, uploads, trainings, health):
+    for routes in (users, clients, models, uploads, strategies, trainings, health):
         app.include_router(routes.router)
     app.add_api_route(f"{_SCHEMA}swagger-ui/", _swagger, include_in_schema=False)
     app.add_middleware(BodyLimit, ordinary=settings.max_json_bytes, uploads=settings.max_model_bytes)
@@ -57,6 +58,7 @@ def _real_parts(settings: Settings) -> Parts:
             settings.vhost,
         ),
         passwords=Passwords(settings.verified_for_s),
+        rules=load_rules(settings.strategies),
     )
 
 

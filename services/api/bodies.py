@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from schemas.commands import Clients
 from schemas.ids import ModelId
 from schemas.message import MetricName, Reason, UserConfig, Words
-from schemas.plan import MIB, Evaluation, FedAvg, Participation, Plan, Strategy
+from schemas.plan import BUFFERS, MIB, BestModel, Evaluation, Participation, TensorPattern
+from schemas.words import UpdateKind
 from services.api.errors import BadInput
 
 B = TypeVar("B", bound=BaseModel)
@@ -22,8 +23,6 @@ Text = Annotated[str, StringConstraints(max_length=16_384, pattern=_NO_NUL)]
 Username = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_@.+-]{1,150}$")]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Endpoint = Annotated[str, StringConstraints(max_length=2_048, pattern=r"^(https?://[^\s\x00]+)?$")]
-
-STRATEGIES: dict[str, Strategy] = {"FedAvg": FedAvg()}
 
 
 class NewUser(Words):
@@ -50,52 +49,46 @@ class UncertaintyOptions(Words):
 
 
 class Options(Words):
-    """What the demonstrator's clients may set; it has a bearing on inference only."""
+    """What the demonstrator's clients may set; `uncertainty` has a bearing on inference only."""
 
     uncertainty: UncertaintyOptions | None = None
+    daisy_chain_period: int | None = Field(default=None, ge=0, le=1_000_000)  # rounds between two means
+
+
+class AskedStrategy(Words):
+    """One of `GET /api/strategies/` by its name, with its options beside that."""
+
+    model_config = ConfigDict(extra="allow", title="AskedStrategy")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    name: Annotated[str, StringConstraints(max_length=64)]
 
 
 class NewTraining(Words):
-    """The demonstrator's fields, then ours; together they make a `Plan`."""
+    """The demonstrator's fields, then ours; together they make a `Plan`.
+
+    `strategy` says in full what `aggregation_method` only names.
+    """
 
     model_id: ModelId
     target_num_updates: int
     metric_names: Annotated[tuple[MetricName, ...], Field(max_length=64)] = ()
-    aggregation_method: str = "FedAvg"
-    uncertainty_method: Literal["NONE", "ENSEMBLE", "MC_DROPOUT"] = "NONE"
+    aggregation_method: str | None = None
+    uncertainty_method: Literal["NONE", "ENSEMBLE", "MC_DROPOUT", "SWAG"] = "NONE"
     options: Options = Options()
     clients: Clients = ()
 
+    strategy: AskedStrategy | None = None
+    update: UpdateKind = UpdateKind.WEIGHTS
+    partial: bool = False
+    norm_clip: float | None = None
+    buffers: tuple[TensorPattern, ...] = BUFFERS
+    best: BestModel | None = None
     participation: Participation = Participation()
     evaluation: Evaluation = Evaluation()
     config: UserConfig = Field(default_factory=dict)
     seed: int = 0
     shard_bytes: int = 16 * MIB
-
-    @field_validator("aggregation_method")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if name not in STRATEGIES:
-            raise ValueError(f"there is no method {name[:64]!r} here; there is {', '.join(STRATEGIES)}")
-        return name
-
-    def plan(self) -> Plan:
-        try:
-            return Plan(
-                rounds=self.target_num_updates,
-                strategy=STRATEGIES[self.aggregation_method],
-                participation=self.participation,
-                evaluation=self.evaluation,
-                config=self.config,
-                seed=self.seed,
-                shard_bytes=self.shard_bytes,
-            )
-        except ValidationError as error:
-            told = BadInput.told_by(error).fields
-            raise BadInput({_OUR_NAMES.get(name, name): faults for name, faults in told.items()}) from None
-
-
-_OUR_NAMES = {"rounds": "target_num_updates"}
 
 
 class ClientList(Words):

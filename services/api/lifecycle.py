@@ -1,5 +1,6 @@
 """Starts, aborts and deletes trainings.  Every function is called with the training's row locked."""
 
+import json
 from typing import ClassVar
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from schemas.message import MAX_CLIENTS
 from schemas.plan import Plan
 from services.api import orders
 from services.api.authorisation import Caller
-from services.api.errors import ApiRefusal, BadInput, Conflict, UnknownClients
+from services.api.errors import BadInput, Conflict, UnknownClients
+from services.api.plans import fault_of_weights
 from services.api.states import Stage
 from services.api.store import clients, models, trainings
 from services.api.store.rows import Found
@@ -38,11 +40,21 @@ class StillRunning(Conflict):
         super().__init__(f"training {training_id} is running; abort it first")
 
 
-class TooFewClients(ApiRefusal):
+class TooFewClients(Conflict):
     code: ClassVar[str] = "too_few_clients"
 
-    def __init__(self, there_are: int, needed: int) -> None:
-        super().__init__(f"the training has {there_are} clients and needs at least {needed}")
+    def __init__(self, plan: Plan, there_are: int) -> None:
+        self.needed = plan.quorum
+        by_strategy = plan.strategy.least_updates == plan.quorum > 1
+        why = f"strategy {plan.strategy.name}" if by_strategy else "participation.min_clients"
+        super().__init__(f"{why} needs at least {self.needed} clients, and the training has {there_are}")
+
+
+class WeightsDoNotFit(Conflict):
+    code: ClassVar[str] = "weights_do_not_fit"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"strategy.client_weights: {fault}")
 
 
 class ClientsNotEnrolled(Conflict, UnknownClients):
@@ -112,10 +124,12 @@ async def require_enrolled(tx: AsyncConnection, asked: tuple[ClientId, ...]) -> 
 
 
 async def _start_order(tx: AsyncConnection, caller: Caller, training: Found) -> StartTraining:
-    plan = Plan.model_validate(training.plan)
+    plan = Plan.model_validate_json(json.dumps(training.plan))
     members = tuple(ClientId(client) for client in sorted(training.participants))
-    if len(members) < plan.participation.min_clients:
-        raise TooFewClients(len(members), plan.participation.min_clients)
+    if len(members) < plan.quorum:
+        raise TooFewClients(plan, len(members))
+    if fault := fault_of_weights(plan, members):
+        raise WeightsDoNotFit(fault)
     gone = await clients.not_enrolled(tx, members)
     if gone:
         raise ClientsNotEnrolled(gone, "these clients are not enrolled any more; remove them first")

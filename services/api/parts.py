@@ -1,11 +1,12 @@
 """What the API works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.objects.store import ObjectStore
+from infra.plugins import Rules
 from schemas.ids import ClientId
 from services.api.credentials import Passwords
 from services.api.settings import Settings
@@ -32,6 +33,7 @@ class Parts:
     files: ObjectStore
     broker: Enrolment
     passwords: Passwords
+    rules: Rules = field(default_factory=dict)  # the operator's own
 
     def reading(self) -> AsyncConnection:
         """For what changes nothing: each statement is a transaction of its own, which saves round trips."""

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     admin_username: str = "admin"
     admin_password: SecretStr | None = None  # without one there is no administrator
 
+    strategies: str = ""  # rules of the operator's own: name=package.module:function, with commas between
+
     max_model_bytes: int = Field(default=2_048 * MIB, ge=1)  # of an upload, all of it
     max_json_bytes: int = Field(default=MIB, ge=1)
     verified_for_s: float = Field(default=300.0, ge=0)  # a password is not hashed again within

@@ -8,6 +8,7 @@ from services.api.store.rows import Found
 
 def training_view(row: Found) -> answers.Training:
     unstarted = trainings.stage_of(row) is Stage.OPEN
+    strategy = row.plan["strategy"]
     return answers.Training(
         id=row.id,
         model=row.model_id,
@@ -17,7 +18,7 @@ def training_view(row: Found) -> answers.Training:
         target_num_updates=row.plan["rounds"],
         last_update=row.updated_at,
         uncertainty_method=row.uncertainty_method,
-        aggregation_method=row.plan["strategy"]["name"],
+        aggregation_method=strategy.get("rule") or strategy["name"],
         options=row.options,
         status=row.state,
         reason=row.reason,
@@ -30,5 +31,6 @@ def training_view(row: Found) -> answers.Training:
         local_models_expected=len(row.participants) if unstarted else row.expected,
         rounds_completed=row.rounds_completed,
         metrics=row.metrics or {},
+        strategy=strategy,
         plan=row.plan,
     )

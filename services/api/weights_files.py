@@ -18,6 +18,7 @@ from infra.weights.layout import Layout, canonical
 from schemas.ids import ModelId
 from schemas.keys import uploaded_model
 from schemas.weights import ModelRef
+from schemas.words import Extra
 from services.api.answers import ModelStats, TensorStats
 from services.api.errors import ApiRefusal
 from services.api.store.rows import Found
@@ -25,6 +26,8 @@ from services.api.store.rows import Found
 _CHUNK = 2**20
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
+_LENGTH = 8  # bytes of a safetensors file before its header, which is a JSON object
+_RESERVED = tuple(f"{extra}/" for extra in Extra)
 
 
 class FileKind(StrEnum):
@@ -39,6 +42,16 @@ class NotAModel(ApiRefusal):
 class EmptyModel(NotAModel):
     def __init__(self) -> None:
         super().__init__("the model has no tensors, so there is nothing to train")
+
+
+class ReservedName(NotAModel):
+    code: ClassVar[str] = "reserved_tensor_name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"tensor {name[:100]!r} has a name of those that travel beside a model's own tensors:"
+            f" {' and '.join(f'{extra}/…' for extra in Extra)}; call it something else"
+        )
 
 
 async def keep(upload: BinaryIO, folder: Path, files: ObjectStore, max_bytes: int) -> ModelRef:
@@ -80,6 +93,9 @@ def _canonical(upload: BinaryIO, folder: Path, max_bytes: int) -> tuple[Path, La
     layout = _convert(received, path, max_bytes)
     if not layout.tensors:
         raise EmptyModel()
+    for tensor in layout.tensors:
+        if tensor.name.startswith(_RESERVED):
+            raise ReservedName(tensor.name)
     require_finite(path, layout)  # or every site's update would be refused for what it was given
     with path.open("rb") as file:
         return path, layout, hashlib.file_digest(file, "sha256").hexdigest()
@@ -88,10 +104,10 @@ def _canonical(upload: BinaryIO, folder: Path, max_bytes: int) -> tuple[Path, La
 def _convert(received: Path, path: Path, max_bytes: int) -> Layout:
     """A few bytes of an archive may claim to be many of tensors, so those are limited too."""
     with received.open("rb") as file:
-        start = file.read(len(_ZIP))
-    if start == _ZIP:
+        start = file.read(_LENGTH + 1)
+    if start.startswith(_ZIP):
         return to_safetensors(received, path, max_bytes)
-    if start.startswith(_PICKLE):
+    if start.startswith(_PICKLE) and start[_LENGTH:] != b"{":  # or it is the length of a header
         raise NotAModel(
             "this is a bare pickle; pickles are never run here:"
             " send torch.save(model.state_dict()) of a current torch, or safetensors"

@@ -13,6 +13,8 @@ from services.api import answers, lifecycle
 from services.api.authorisation import Action, Caller, require
 from services.api.bodies import Abort, ClientList, NewTraining, body_of, described_by
 from services.api.dependencies import CallerDep, PartsDep
+from services.api.errors import BadInput
+from services.api.plans import fault_of_weights, plan_of
 from services.api.store import models, trainings
 from services.api.store.rows import Found
 from services.api.views import training_view
@@ -41,7 +43,9 @@ async def create(
     parts: PartsDep, caller: CallerDep, told: Annotated[NewTraining, Depends(body_of(NewTraining))]
 ) -> answers.TrainingCreated:
     """A model that is, or was, in a training is cloned."""
-    plan, training_id = told.plan(), TrainingId(uuid4())
+    plan, training_id = plan_of(told, parts.rules), TrainingId(uuid4())
+    if told.clients and (fault := fault_of_weights(plan, told.clients)):
+        raise BadInput({"strategy.client_weights": [fault]})
     async with parts.database.begin() as tx:
         row = await models.get(tx, caller, told.model_id, lock=True)
         require(caller, Action.USE, models.thing(row))

@@ -54,6 +54,12 @@ async def test_metadata_in_a_file_and_another_order_of_tensors_do_not_change_the
     assert versions[0]["sha256"] == plain[0]["sha256"]
 
 
+async def test_a_header_whose_length_begins_like_a_pickle_is_a_header(api: Api) -> None:
+    files = (safetensors({"w" * length: torch.zeros(2)}) for length in range(1, 100))
+    alike = next(file for file in files if file.startswith(b"\x80"))
+    assert (await (await api.join()).upload(alike)).status_code == 201
+
+
 def _module() -> bytes:
     file = io.BytesIO()
     torch.save(torch.nn.Linear(2, 2), file)

@@ -56,9 +56,9 @@ async def test_a_training_has_the_demonstrators_fields_and_ours(api: Api) -> Non
         ({"target_num_updates": -3}, "target_num_updates"),
         ({"target_num_updates": 10**30}, "target_num_updates"),
         ({"target_num_updates": "3"}, "target_num_updates"),
-        ({"aggregation_method": "FedDC"}, "aggregation_method"),
-        ({"uncertainty_method": "SWAG"}, "uncertainty_method"),
-        ({"options": {"daisy_chain_period": 3}}, "options.daisy_chain_period"),
+        ({"aggregation_method": "MethodK"}, "aggregation_method"),
+        ({"uncertainty_method": "LAPLACE"}, "uncertainty_method"),
+        ({"options": {"daisy_chain_period": "monthly"}}, "options.daisy_chain_period"),
         ({"metric_names": ["a\0"]}, "metric_names.0"),
         ({"participation": {"fraction": 2}}, "participation.fraction"),
         ({"participation": {"min_clients": True}}, "participation.min_clients"),
@@ -135,7 +135,7 @@ async def test_a_training_without_enough_clients_does_not_start(api: Api) -> Non
         await ana.training(),
         await ana.training(clients=(site,), participation={"min_clients": 2}),
     ):
-        assert told(await ana.call("POST", f"/trainings/{id_}/start/")) == (400, "too_few_clients")
+        assert told(await ana.call("POST", f"/trainings/{id_}/start/")) == (409, "too_few_clients")
 
 
 async def test_a_training_with_a_client_that_is_not_enrolled_any_more_does_not_start(api: Api) -> None:
