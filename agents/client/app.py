@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from agents.client.broker import BrokerUplink, open_patiently, take_commands
 from agents.client.credentials import Credentials, read_credentials, sole_user_of
+from agents.client.downloads import Downloads
 from agents.client.handlers import Commands, settle
-from agents.client.models import Models
 from agents.client.policy import Policy, read_policy
 from agents.client.presence import beat, heartbeat
 from agents.client.runner import Runner
@@ -73,7 +73,7 @@ def create_agent(settings: Settings, credentials: Credentials, policy: Policy) -
     journal = SqliteJournal(data / "journal.db")
     journal.expire(datetime.now(UTC) - timedelta(days=settings.keep_closed_days))
     runner, transfer = create_runner(settings), HttpTransfer()
-    work = Work(data, Models(data / "models"), transfer, runner)
+    work = Work(data, Downloads(data / "downloads"), transfer, runner)
     tasks = Tasks(journal, work, uplink, parallel=settings.parallel_tasks)
     commands = Commands(client, tasks, policy, keep_state=settings.keep_state)
     return Agent(settings, credentials, journal, tasks, commands, uplink, runner, transfer, lines)

@@ -25,6 +25,7 @@ class Assignment:
     model: Path
     folder: Path
     state: Path
+    state_in: Path | None = None  # the strategy's, if the order has one
 
     @property
     def action(self) -> str:
@@ -100,12 +101,26 @@ def arguments(assignment: Assignment) -> tuple[str, ...]:
 
 
 def environment(assignment: Assignment) -> dict[str, str]:
+    """What does not apply to the task is not set."""
     return {
         "WARREN_MODEL_IN": str(assignment.model),
         "WARREN_UPDATE_OUT": str(assignment.update),
         "WARREN_RESULT_OUT": str(assignment.result),
         "WARREN_CONFIG": str(assignment.config),
         "WARREN_STATE_DIR": str(assignment.state),
+        **_wishes(assignment.order),
+        **({"WARREN_STATE_IN": str(assignment.state_in)} if assignment.state_in else {}),
+    }
+
+
+def _wishes(order: Order) -> dict[str, str]:
+    """How the update is to look."""
+    if not isinstance(order, TrainRound):
+        return {}
+    return {
+        "WARREN_UPDATE_KIND": order.update,
+        **({"WARREN_PARTIAL": "1"} if order.partial else {}),
+        **({"WARREN_EXTRA": order.extra} if order.extra else {}),
     }
 
 

@@ -129,10 +129,10 @@ class Tasks:
         return True
 
     async def _advanced(self, task: Task) -> Task:
-        needs_model = task.step in (Step.RECEIVED, Step.DOWNLOADED)
+        needs_files = task.step in (Step.RECEIVED, Step.DOWNLOADED)
         situation = Situation(
             has_ticket=task.order.task_id in self._tickets,
-            has_model=needs_model and await self._work.has_model(task),
+            has_files=needs_files and await self._work.has_files(task),
             now=self._clock(),
         )
         action = training.next_action(task, situation)
@@ -226,7 +226,8 @@ class Tasks:
         log.info("task advanced", extra=_facts(task))
 
     def _clean_after(self, task_id: TaskId) -> None:
-        self._work.clean_after(task_id, {task.order.model.sha256 for task in self._journal.open_tasks()})
+        needed = {file.sha256 for task in self._journal.open_tasks() for file in task.files}
+        self._work.clean_after(task_id, needed)
 
     def _seconds_until(self, when: datetime) -> float:
         return max(0.0, (when - self._clock()).total_seconds())

@@ -5,11 +5,12 @@ only if the user's module does.
 """
 
 import importlib
+import inspect
 import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,18 +23,39 @@ _Kind = TypeVar("_Kind")
 
 
 class Trainer(Protocol):
-    """What a trainer class offers.  Made without arguments, once per training."""
+    """What a trainer class offers.  Made without arguments, once per training.
 
-    def train(self, weights: Tensors, config: Options) -> tuple[Tensors, int, dict[str, float]]: ...
+    `train(weights, config)` may have a third parameter `task`, and is then given a `Task`.
+    """
+
+    @property
+    def train(self) -> Callable[..., tuple[Tensors, int, dict[str, float]]]: ...
 
     def test(self, weights: Tensors, config: Options) -> tuple[int, dict[str, float]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What `train` is told beside its options, and how the update is to look."""
+
+    training_id: str
+    model_id: str
+    round: int
+    state_dir: Path  # of the trainer's own, kept for the whole training
+    update_kind: str  # "weights", or "delta": their difference from the weights that were given
+    partial: bool  # whether some of the tensors are enough
+    extra: str | None  # "control" or "second_moment": tensors `<extra>/<name>` are wanted too
+    state: Tensors | None  # of the strategy, by the names of the model's tensors; None: all zero
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     action: str
     config: dict[str, Any]  # parsed JSON
+    task: dict[str, Any]  # of `Task`, but for what follows
+    state_dir: str
     model: str
+    state_in: str | None
     update: str
     result: str
     output: str
@@ -72,12 +94,19 @@ def _made(name: str) -> Trainer:
 def _carry_out(trainer: Trainer, request: Request) -> None:
     weights = load(Path(request.model))
     if request.action == "train":
-        changed, num_examples, metrics = trainer.train(weights, request.config)
+        changed, num_examples, metrics = trainer.train(weights, request.config, **_task(trainer, request))
         save(changed, Path(request.update))
     else:
         num_examples, metrics = trainer.test(weights, request.config)
     answer = {"num_examples": num_examples, "metrics": metrics}
     Path(request.result).write_text(json.dumps(answer, default=_plain))
+
+
+def _task(trainer: Trainer, request: Request) -> dict[str, Task]:
+    if "task" not in inspect.signature(trainer.train).parameters:
+        return {}
+    state = load(Path(request.state_in)) if request.state_in else None
+    return {"task": Task(**request.task, state_dir=Path(request.state_dir), state=state)}
 
 
 def _plain(number: Any) -> Any:  # numpy and torch scalars

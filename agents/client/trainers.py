@@ -7,6 +7,8 @@ from pathlib import Path
 from agents.client.children import Helper, start
 from agents.client.runner import Assignment, options
 from agents.client.scripts import UserCode
+from agents.client.training import Order
+from schemas.commands import TrainRound
 from schemas.ids import TrainingId
 
 
@@ -59,8 +61,25 @@ def _request(assignment: Assignment) -> dict[str, object]:
     return {
         "action": assignment.action,
         "config": options(assignment.order),
+        "task": _task(assignment.order),
+        "state_dir": str(assignment.state),
         "model": str(assignment.model),
+        "state_in": str(assignment.state_in) if assignment.state_in else None,
         "update": str(assignment.update),
         "result": str(assignment.result),
         "output": str(assignment.output),
+    }
+
+
+def _task(order: Order) -> dict[str, object]:
+    """As the child's `Task` has it; an evaluation has none."""
+    if not isinstance(order, TrainRound):
+        return {}
+    return {
+        "training_id": str(order.training_id),
+        "model_id": str(order.model.model_id),
+        "round": order.round,
+        "update_kind": order.update,
+        "partial": order.partial,
+        "extra": order.extra,
     }

@@ -12,8 +12,10 @@ from schemas.identity import derived
 from schemas.ids import MessageId
 from schemas.message import Examples, Metrics, Sha256, Words
 from schemas.reports import ClientRejected, MetricsReported, ModelUploaded, TaskFailed
+from schemas.weights import ModelRef, StateRef
 
 Order = TrainRound | EvaluateModel
+File = ModelRef | StateRef
 Report = ModelUploaded | MetricsReported | TaskFailed | ClientRejected
 
 MAX_REASON = 4_000
@@ -67,14 +69,25 @@ class Task(Words):
     def is_open(self) -> bool:
         return self.step not in (Step.REPORTED, Step.CANCELLED)
 
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What must be there before the user code runs."""
+        state = state_of(self.order)
+        return (self.order.model, state) if state else (self.order.model,)
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What the journal does not know: URLs live in memory, and files may vanish."""
 
     has_ticket: bool
-    has_model: bool
+    has_files: bool  # all that the user code needs
     now: datetime
+
+
+def state_of(order: Order) -> StateRef | None:
+    """The part of the strategy's state that comes with the model."""
+    return order.state if isinstance(order, TrainRound) else None
 
 
 def next_action(task: Task, situation: Situation) -> Action:
@@ -86,9 +99,9 @@ def next_action(task: Task, situation: Situation) -> Action:
         return Action.GIVE_UP
     if task.step == Step.TRAINED:
         return Action.UPLOAD if situation.has_ticket else Action.AWAIT_TICKET
-    if task.step == Step.DOWNLOADED and situation.has_model:
+    if task.step == Step.DOWNLOADED and situation.has_files:
         return Action.REST if task.rests_until and situation.now < task.rests_until else Action.RUN
-    return Action.DOWNLOAD if situation.has_model or situation.has_ticket else Action.AWAIT_TICKET
+    return Action.DOWNLOAD if situation.has_files or situation.has_ticket else Action.AWAIT_TICKET
 
 
 def wakes_at(task: Task, action: Action) -> datetime:

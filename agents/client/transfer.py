@@ -1,4 +1,4 @@
-"""Fetches models and hands in updates over HTTP(S), patiently.  URLs are secrets: none is ever logged."""
+"""Fetches files and hands in updates over HTTP(S), patiently.  URLs are secrets: none is ever logged."""
 
 import asyncio
 import hashlib
@@ -11,8 +11,8 @@ from typing import ClassVar, Protocol
 
 import httpx
 
+from agents.client.training import File
 from schemas.refusal import Refusal
-from schemas.weights import ModelRef
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +37,19 @@ class TransferRefused(Refusal):
         super().__init__(f"the store answered {status} when the {what}")
 
 
-class NotTheModel(Refusal):
-    code: ClassVar[str] = "not_the_model"
+class NotTheFile(Refusal):
+    code: ClassVar[str] = "not_the_file"
 
-    def __init__(self, model: ModelRef) -> None:
-        super().__init__(f"what the store sent is not model {model.model_id} with sha256 {model.sha256}")
+    def __init__(self, file: File) -> None:
+        self.file = file
+        super().__init__(f"what the store sent is not {file.key} with sha256 {file.sha256}")
 
 
 class Transfer(Protocol):
     """Both try until they are cancelled, unless the answer is a final no."""
 
-    async def download(self, url: str, model: ModelRef, destination: Path) -> None:
-        """The model is at `destination`, whole and with the right sha256, or there is nothing."""
+    async def download(self, url: str, file: File, destination: Path) -> None:
+        """The file is at `destination`, whole and with the right sha256, or there is nothing."""
         ...
 
     async def upload(self, url: str, headers: Mapping[str, str], source: Path) -> None: ...
@@ -57,20 +58,20 @@ class Transfer(Protocol):
 
 
 class MemoryTransfer:
-    """The twin: a store with one model, which remembers what it was handed."""
+    """The twin: a store with a few files, which remembers what it was handed."""
 
-    def __init__(self, model: bytes) -> None:
-        self._model = model
-        self.downloads = 0
+    def __init__(self, *contents: bytes) -> None:
+        self._contents = {hashlib.sha256(content).hexdigest(): content for content in contents}
+        self.downloads: list[str] = []  # URLs
         self.handed_in: list[bytes] = []
 
-    async def download(self, url: str, model: ModelRef, destination: Path) -> None:
-        if hashlib.sha256(self._model).hexdigest() != model.sha256:
-            raise NotTheModel(model)
-        self.downloads += 1
+    async def download(self, url: str, file: File, destination: Path) -> None:
+        if file.sha256 not in self._contents:
+            raise NotTheFile(file)
         part = destination.with_suffix(".part")
-        await asyncio.to_thread(part.write_bytes, self._model)
+        await asyncio.to_thread(part.write_bytes, self._contents[file.sha256])
         part.replace(destination)
+        self.downloads.append(url)
 
     async def upload(self, url: str, headers: Mapping[str, str], source: Path) -> None:
         self.handed_in.append(await asyncio.to_thread(source.read_bytes))
@@ -86,10 +87,10 @@ class HttpTransfer:
         self._client = client or httpx.AsyncClient(timeout=_TIMEOUT)
         self._first_pause_s = first_pause_s
 
-    async def download(self, url: str, model: ModelRef, destination: Path) -> None:
+    async def download(self, url: str, file: File, destination: Path) -> None:
         part = destination.with_suffix(".part")
         pause_s = self._first_pause_s
-        while not await self._fetched(url, model, part):
+        while not await self._fetched(url, file, part):
             pause_s = await _pause(pause_s)
         part.replace(destination)
 
@@ -101,25 +102,25 @@ class HttpTransfer:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _fetched(self, url: str, model: ModelRef, part: Path) -> bool:
+    async def _fetched(self, url: str, expected: File, part: Path) -> bool:
         """False if it may work when tried again."""
         digest, size = hashlib.sha256(), 0
         try:
             async with self._client.stream("GET", url, headers={"accept-encoding": "identity"}) as response:
-                if not _is_good(response.status_code, "model was asked for"):
+                if not _is_good(response.status_code, "file was asked for"):
                     return False
                 with part.open("wb") as file:
                     async for chunk in response.aiter_raw(_CHUNK):
                         size += len(chunk)
-                        if size > model.size:
-                            raise NotTheModel(model)
+                        if size > expected.size:
+                            raise NotTheFile(expected)
                         digest.update(chunk)
                         file.write(chunk)
         except httpx.TransportError as error:
             return _broke("download", error)
-        if size == model.size and digest.hexdigest() != model.sha256:
-            raise NotTheModel(model)
-        return size == model.size
+        if size == expected.size and digest.hexdigest() != expected.sha256:
+            raise NotTheFile(expected)
+        return size == expected.size
 
     async def _handed_in(self, url: str, headers: Mapping[str, str], source: Path) -> bool:
         size = await asyncio.to_thread(os.path.getsize, source)

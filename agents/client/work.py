@@ -1,4 +1,4 @@
-"""Does one step of a task: fetch the model, run the user code, hand in the update."""
+"""Does one step of a task: fetch its files, run the user code, hand in the update."""
 
 import asyncio
 import logging
@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from agents.client import training
-from agents.client.models import Models
+from agents.client.downloads import Downloads
 from agents.client.results import BadResult, take_result, take_update
 from agents.client.runner import DONE, TRY_LATER, Assignment, Runner, prepare, tail_of
-from agents.client.training import Task
+from agents.client.training import File, Task
 from agents.client.transfer import Transfer
 from schemas.commands import Access, TrainRound
 from schemas.ids import TaskId, TrainingId
 from schemas.refusal import Refusal
+from schemas.weights import StateRef
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +29,23 @@ class TaskIsLost(Refusal):
 class Work:
     """`data` holds a folder per task, until it is reported, and one per training for the user's state."""
 
-    def __init__(self, data: Path, models: Models, transfer: Transfer, runner: Runner) -> None:
-        self._data, self._models, self._transfer, self._runner = data, models, transfer, runner
-        self._line = asyncio.Lock()  # one download at a time: tasks with the same model share it
+    def __init__(self, data: Path, downloads: Downloads, transfer: Transfer, runner: Runner) -> None:
+        self._data, self._downloads, self._transfer, self._runner = data, downloads, transfer, runner
+        self._line = asyncio.Lock()  # one download at a time: tasks with the same files share it
 
-    async def has_model(self, task: Task) -> bool:
-        return await self._models.has(task.order.model)
+    async def has_files(self, task: Task) -> bool:
+        for file in task.files:
+            if not await self._downloads.has(file):
+                return False
+        return True
 
     async def download(self, task: Task, ticket: Access | None) -> Task:
-        model = task.order.model
+        """What is there already is not fetched again."""
         async with self._line:
-            if not await self._models.has(model):
-                if ticket is None:
-                    raise TaskIsLost("the model vanished from the site's data folder")
-                await self._transfer.download(ticket.download_url, model, self._models.path(model))
-                self._models.use(model)
+            for file in task.files:
+                if not await self._downloads.has(file):
+                    await self._transfer.download(_url_of(file, ticket), file, self._downloads.path(file))
+                    self._downloads.use(file)
         return training.downloaded(task)
 
     async def run(self, task: Task, clock: Callable[[], datetime]) -> Task:
@@ -77,15 +80,16 @@ class Work:
         if not keep_state:
             shutil.rmtree(self._state(training_id), ignore_errors=True)
 
-    def clean_after(self, task_id: TaskId, models_needed: set[str]) -> None:
+    def clean_after(self, task_id: TaskId, files_needed: set[str]) -> None:
         shutil.rmtree(self._folder(task_id), ignore_errors=True)
-        self._models.prune(models_needed)
+        self._downloads.prune(files_needed)
 
     def assignment(self, task: Task) -> Assignment:
-        order = task.order
+        order, state = task.order, training.state_of(task.order)
         return Assignment(
             order=order,
-            model=self._models.path(order.model),
+            model=self._downloads.path(order.model),
+            state_in=self._downloads.path(state) if state else None,
             folder=self._folder(order.task_id),
             state=self._state(order.training_id),
         )
@@ -99,3 +103,12 @@ class Work:
 
     def _state(self, training_id: TrainingId) -> Path:
         return self._data / "state" / str(training_id)
+
+
+def _url_of(file: File, ticket: Access | None) -> str:
+    url = None
+    if ticket is not None:
+        url = ticket.state_url if isinstance(file, StateRef) else ticket.download_url
+    if url is None:
+        raise TaskIsLost(f"the order has no ticket to download {file.key}, and it is not in the data folder")
+    return url

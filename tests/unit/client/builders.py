@@ -10,7 +10,8 @@ from safetensors.numpy import save
 
 from schemas.commands import Access, EvaluateModel, TrainRound
 from schemas.ids import ClientId, ModelId, TaskId, TrainingId
-from schemas.weights import ModelRef
+from schemas.weights import ModelRef, StateRef
+from schemas.words import Extra, Slot, UpdateKind
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOON + timedelta(hours=1)
@@ -22,6 +23,8 @@ WEIGHTS = {
     "weight": np.eye(3, dtype=np.float32),
 }
 MODEL_BYTES = save(WEIGHTS)
+CONTROL = {"bias": np.full(3, 0.5, np.float32), "weight": np.full((3, 3), 0.25, np.float32)}
+CONTROL_BYTES = save(CONTROL)
 
 
 def a_ref(content: bytes = MODEL_BYTES) -> ModelRef:
@@ -35,18 +38,36 @@ def a_ref(content: bytes = MODEL_BYTES) -> ModelRef:
     )
 
 
-def a_ticket(url: str = "memory:") -> Access:
+def a_state(content: bytes = CONTROL_BYTES) -> StateRef:
+    return StateRef(
+        slot=Slot.CONTROL,
+        key="state/x/0-1/control.safetensors",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+    )
+
+
+def a_ticket(url: str = "memory:", state_url: str | None = None) -> Access:
     return Access(
-        download_url=f"{url}/model", upload_url=f"{url}/update", upload_headers={}, expires_at=DEADLINE
+        download_url=f"{url}/model",
+        upload_url=f"{url}/update",
+        upload_headers={},
+        state_url=state_url,
+        expires_at=DEADLINE,
     )
 
 
 def to_train(
     task_id: UUID | None = None,
     access: Access | None = None,
+    *,
     deadline: datetime = DEADLINE,
     training: TrainingId = TRAINING,
     model: ModelRef | None = None,
+    update: UpdateKind = UpdateKind.WEIGHTS,
+    partial: bool = False,
+    extra: Extra | None = None,
+    state: StateRef | None = None,
 ) -> TrainRound:
     return TrainRound(
         training_id=training,
@@ -55,6 +76,10 @@ def to_train(
         round=4,
         attempt=1,
         model=model or a_ref(),
+        update=update,
+        partial=partial,
+        extra=extra,
+        state=state,
         config={"lr": 0.5},
         deadline_at=deadline,
         access=access,
@@ -81,4 +106,10 @@ def soon(seconds: float = 60) -> datetime:
 def write_model(folder: Path) -> Path:
     path = folder / "model.safetensors"
     path.write_bytes(MODEL_BYTES)
+    return path
+
+
+def write_state(folder: Path) -> Path:
+    path = folder / "control.safetensors"
+    path.write_bytes(CONTROL_BYTES)
     return path

@@ -7,20 +7,25 @@ import pytest
 from agents.client.runner import Assignment, Runner, prepare
 from agents.client.scripts import ScriptRunner, UserCode, WarmScriptRunner
 from agents.client.settings import inherited_environment
-from agents.client.training import Order
-from tests.unit.client.builders import to_train, write_model
+from agents.client.training import Order, state_of
+from tests.unit.client.builders import to_train, write_model, write_state
 
 Assign = Callable[..., Assignment]
 
 
 @pytest.fixture
 def assign(tmp_path: Path) -> Assign:
-    """An assignment whose folder is ready and whose model is there."""
+    """An assignment whose folder is ready and whose files are there."""
 
     def make(order: Order | None = None) -> Assignment:
         asked = order or to_train()
-        model, folder = write_model(tmp_path), tmp_path / "tasks" / str(asked.task_id)
-        assignment = Assignment(order=asked, model=model, folder=folder, state=tmp_path / "state")
+        assignment = Assignment(
+            order=asked,
+            model=write_model(tmp_path),
+            folder=tmp_path / "tasks" / str(asked.task_id),
+            state=tmp_path / "state",
+            state_in=write_state(tmp_path) if state_of(asked) else None,
+        )
         prepare(assignment)
         return assignment
 

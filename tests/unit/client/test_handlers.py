@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
+from agents.client.downloads import Downloads
 from agents.client.handlers import Commands, NotForUs, settle
-from agents.client.models import Models
 from agents.client.policy import Policy
 from agents.client.presence import heartbeat
 from agents.client.runner import FunctionRunner
@@ -40,7 +40,9 @@ def journal() -> MemoryJournal:
 
 @pytest.fixture
 def commands(journal: MemoryJournal, tmp_path: Path) -> Commands:
-    work = Work(tmp_path, Models(tmp_path / "models"), MemoryTransfer(MODEL_BYTES), FunctionRunner(well))
+    work = Work(
+        tmp_path, Downloads(tmp_path / "downloads"), MemoryTransfer(MODEL_BYTES), FunctionRunner(well)
+    )
     return Commands(SITE, Tasks(journal, work, MemoryUplink()), Policy())
 
 

@@ -9,7 +9,9 @@ import pytest
 from agents.client.runner import Runner, tail_of
 from agents.client.scripts import ScriptRunner, UserCode
 from agents.client.settings import inherited_environment
-from tests.unit.client.builders import to_evaluate, to_train
+from agents.client.training import Order
+from schemas.words import Extra, UpdateKind
+from tests.unit.client.builders import a_state, to_evaluate, to_train
 from tests.unit.client.conftest import Assign
 
 SHOW = """
@@ -56,6 +58,31 @@ async def test_a_script_is_told_to_test_when_a_model_is_to_be_evaluated(
     assignment = assign(to_evaluate())
     await script_runner.run(assignment)
     assert json.loads(assignment.result.read_text())["argv"][0] == "test"
+
+
+async def test_a_script_is_told_how_its_update_is_to_look_and_where_the_state_is(
+    script_runner: Runner, assign: Assign, script: Path
+) -> None:
+    script.write_text(SHOW)
+    order = to_train(update=UpdateKind.DELTA, partial=True, extra=Extra.CONTROL, state=a_state())
+    assignment = assign(order)
+    assert await script_runner.run(assignment) == 0
+    told = json.loads(assignment.result.read_text())["env"]
+    names = ("WARREN_UPDATE_KIND", "WARREN_PARTIAL", "WARREN_EXTRA", "WARREN_STATE_IN")
+    assert [told[name] for name in names] == ["delta", "1", "control", str(assignment.state_in)]
+
+
+@pytest.mark.parametrize(
+    ("order", "told"), [(to_train(), {"WARREN_UPDATE_KIND": "weights"}), (to_evaluate(), {})]
+)
+async def test_what_does_not_apply_to_a_task_is_not_set(
+    script_runner: Runner, assign: Assign, script: Path, order: Order, told: dict[str, str]
+) -> None:
+    script.write_text(SHOW)
+    await script_runner.run(assignment := assign(order))
+    seen = json.loads(assignment.result.read_text())["env"]
+    names = ("WARREN_UPDATE_KIND", "WARREN_PARTIAL", "WARREN_EXTRA", "WARREN_STATE_IN")
+    assert {name: seen[name] for name in names if name in seen} == told
 
 
 def test_user_code_inherits_nothing_that_is_warrens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,20 +6,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save
 
-from agents.client.models import Models
+from agents.client.downloads import Downloads
 from agents.client.runner import Assignment, FunctionRunner
 from agents.client.store import MemoryJournal
 from agents.client.tasks import Tasks
-from agents.client.training import Order, Report, Step
+from agents.client.training import File, Order, Report, Step
 from agents.client.transfer import MemoryTransfer, TicketExpired
 from agents.client.uplink import MemoryUplink
 from agents.client.work import Work
 from schemas.commands import Access, TrainingEnded
 from schemas.ids import TaskId
 from schemas.reports import ClientRejected, MetricsReported, ModelUploaded, TaskFailed
-from schemas.words import Outcome
-from tests.unit.client.builders import MODEL_BYTES, SITE, TRAINING, a_ticket, soon, to_evaluate, to_train
+from schemas.words import Extra, Outcome
+from tests.unit.client.builders import (
+    CONTROL_BYTES,
+    MODEL_BYTES,
+    SITE,
+    TRAINING,
+    WEIGHTS,
+    a_ref,
+    a_state,
+    a_ticket,
+    soon,
+    to_evaluate,
+    to_train,
+)
 
 
 async def well(assignment: Assignment) -> int:
@@ -42,7 +55,7 @@ class Site:
     code: Callable[[Assignment], Awaitable[int]] = well
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     uplink: MemoryUplink = field(default_factory=MemoryUplink)
-    transfer: MemoryTransfer = field(default_factory=lambda: MemoryTransfer(MODEL_BYTES))
+    transfer: MemoryTransfer = field(default_factory=lambda: MemoryTransfer(MODEL_BYTES, CONTROL_BYTES))
     runs: int = 0
     started: list[Tasks] = field(default_factory=list)
 
@@ -51,7 +64,7 @@ class Site:
             self.runs += 1
             return await self.code(assignment)
 
-        work = Work(self.data, Models(self.data / "models"), self.transfer, FunctionRunner(counted))
+        work = Work(self.data, Downloads(self.data / "downloads"), self.transfer, FunctionRunner(counted))
         tasks = Tasks(self.journal, work, self.uplink, parallel=parallel)
         self.started.append(tasks)
         return tasks
@@ -59,6 +72,17 @@ class Site:
     @property
     def said(self) -> list[Report]:
         return [report for _, report in self.uplink.reports]
+
+
+class HeldUp(MemoryTransfer):
+    """What `hold` names never comes, and `stale` has expired."""
+
+    async def download(self, url: str, file: File, destination: Path) -> None:
+        if url == "stale":
+            raise TicketExpired(403)
+        if url == "hold":
+            await asyncio.Event().wait()
+        await super().download(url, file, destination)
 
 
 @pytest.fixture
@@ -126,7 +150,7 @@ async def test_tasks_with_the_same_model_share_one_download(site: Site) -> None:
     for _ in range(4):
         await tasks.take(in_an_hour(access=a_ticket()), None)
     await until_idle(tasks)
-    assert (site.transfer.downloads, site.runs) == (1, 4)
+    assert (site.transfer.downloads, site.runs) == (["memory:/model"], 4)
 
 
 async def test_one_task_at_a_time_runs_user_code_by_default(site: Site) -> None:
@@ -151,6 +175,126 @@ async def test_after_a_restart_a_task_without_urls_waits_for_the_repeated_order(
     await tasks.take(order.model_copy(update={"access": a_ticket()}), None)
     await until_idle(tasks)
     assert isinstance(site.said[0], ModelUploaded)
+
+
+def with_state(access: Access | None = None) -> Order:
+    return to_train(access=access, deadline=soon(3600), state=a_state())
+
+
+async def test_the_strategys_state_is_there_beside_the_model_when_the_user_code_runs(site: Site) -> None:
+    seen: list[bytes] = []
+
+    async def look(assignment: Assignment) -> int:
+        assert assignment.state_in
+        seen.extend(path.read_bytes() for path in (assignment.model, assignment.state_in))
+        return await well(assignment)
+
+    site.code = look
+    tasks = site.start()
+    await tasks.take(with_state(a_ticket(state_url="memory:/state")), None)
+    await until_idle(tasks)
+    assert seen == [MODEL_BYTES, CONTROL_BYTES]
+    assert site.transfer.downloads == ["memory:/model", "memory:/state"]
+    assert isinstance(site.said[0], ModelUploaded)
+
+
+async def test_tasks_with_the_same_state_share_one_download_of_it(site: Site) -> None:
+    tasks = site.start(parallel=3)
+    for _ in range(3):
+        await tasks.take(with_state(a_ticket(state_url="memory:/state")), None)
+    await until_idle(tasks)
+    assert (len(site.transfer.downloads), site.runs) == (2, 3)
+
+
+async def test_stopped_between_its_two_downloads_a_task_goes_on_with_the_second(site: Site) -> None:
+    site.transfer = HeldUp(MODEL_BYTES, CONTROL_BYTES)
+    order = with_state()
+    await site.start().take(order.model_copy(update={"access": a_ticket(state_url="hold")}), None)
+    await until(lambda: site.transfer.downloads == ["memory:/model"])
+    assert _step(site, order.task_id) == Step.RECEIVED
+    await site.started[0].leave(0)
+    tasks = site.start()
+    tasks.resume()
+    await until(lambda: tasks.waiting == (order.task_id,))
+    await tasks.take(order.model_copy(update={"access": a_ticket(state_url="memory:/state")}), None)
+    await until_idle(tasks)
+    assert site.transfer.downloads == ["memory:/model", "memory:/state"]
+    assert (site.runs, type(site.said[0])) == (1, ModelUploaded)
+
+
+async def test_a_url_of_the_state_that_expired_is_renewed_and_the_model_not_fetched_again(site: Site) -> None:
+    site.transfer = HeldUp(MODEL_BYTES, CONTROL_BYTES)
+    tasks, order = site.start(), with_state(a_ticket(state_url="stale"))
+    await tasks.take(order, None)
+    await until(lambda: tasks.waiting == (order.task_id,))
+    await tasks.take(order.model_copy(update={"access": a_ticket(state_url="memory:/state")}), None)
+    await until_idle(tasks)
+    assert site.transfer.downloads == ["memory:/model", "memory:/state"]
+    assert isinstance(site.said[0], ModelUploaded)
+
+
+async def test_a_state_that_is_harmed_on_disk_is_fetched_again(site: Site) -> None:
+    site.code = for_ever
+    order = with_state(a_ticket(state_url="memory:/state"))
+    await site.start().take(order, None)
+    await until(lambda: site.runs)
+    await site.started[0].leave(0)
+    (site.data / "downloads" / f"{a_state().sha256}.safetensors").write_bytes(b"harmed")
+    site.code = well
+    tasks = site.start()
+    await tasks.take(order, None)
+    await until_idle(tasks)
+    assert site.transfer.downloads == ["memory:/model", "memory:/state", "memory:/state"]
+    assert isinstance(site.said[0], ModelUploaded)
+
+
+async def test_an_order_whose_ticket_lacks_the_url_of_its_state_fails_with_the_reason(site: Site) -> None:
+    tasks = site.start()
+    await tasks.take(with_state(a_ticket()), None)
+    await until_idle(tasks)
+    assert isinstance(site.said[0], TaskFailed)
+    assert f"no ticket to download {a_state().key}" in site.said[0].reason
+
+
+async def test_what_the_store_sends_in_the_place_of_the_state_is_not_used(site: Site) -> None:
+    site.transfer = MemoryTransfer(MODEL_BYTES)
+    tasks = site.start()
+    await tasks.take(with_state(a_ticket(state_url="memory:/state")), None)
+    await until_idle(tasks)
+    assert isinstance(site.said[0], TaskFailed)
+    assert site.said[0].reason == f"what the store sent is not {a_state().key} with sha256 {a_state().sha256}"
+    assert site.runs == 0
+
+
+async def test_the_state_that_an_open_task_needs_is_not_swept_with_another_task(site: Site) -> None:
+    site.transfer = HeldUp(MODEL_BYTES, CONTROL_BYTES)
+    tasks, open_task = site.start(), with_state()
+    folder = site.data / "downloads"
+    await tasks.take(open_task, None)
+    (folder / f"{a_state().sha256}.safetensors").write_bytes(CONTROL_BYTES)
+    (folder / "0123.safetensors").touch()
+    await tasks.take(in_an_hour(access=a_ticket()), None)
+    await until(lambda: site.said)
+    await until(lambda: not (folder / "0123.safetensors").exists())
+    assert (folder / f"{a_state().sha256}.safetensors").exists()
+
+
+async def test_a_chain_goes_on_with_another_clients_update_like_with_any_model(site: Site) -> None:
+    theirs = save({**WEIGHTS, "bias": WEIGHTS["bias"] + 1})
+    link = a_ref(theirs).model_copy(update={"key": "updates/x/3/y.safetensors"})
+    site.transfer = MemoryTransfer(theirs)
+    tasks = site.start()
+    await tasks.take(to_train(access=a_ticket(), deadline=soon(3600), model=link), None)
+    await until_idle(tasks)
+    assert isinstance(site.said[0], ModelUploaded)
+
+
+async def test_an_update_without_the_extra_tensors_fails_its_task_with_what_is_lacking(site: Site) -> None:
+    tasks = site.start()
+    await tasks.take(to_train(access=a_ticket(), deadline=soon(3600), extra=Extra.SECOND_MOMENT), None)
+    await until_idle(tasks)
+    assert isinstance(site.said[0], TaskFailed)
+    assert site.said[0].reason == "the update lacks second_moment/bias and 1 more"
 
 
 async def test_a_ticket_that_expired_during_training_is_renewed_and_the_training_is_not_repeated(
@@ -294,7 +438,7 @@ async def test_what_does_not_finish_in_time_is_ended_and_goes_on_at_the_next_sta
     tasks = site.start()
     tasks.resume()
     await until(lambda: _step(site, order.task_id) == Step.TRAINED)
-    assert site.transfer.downloads == 1
+    assert len(site.transfer.downloads) == 1
 
 
 async def test_a_fault_of_the_agent_does_not_lose_the_task(

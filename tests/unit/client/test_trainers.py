@@ -11,7 +11,9 @@ from agents.client.results import take_result, take_update
 from agents.client.runner import Assignment, tail_of
 from agents.client.scripts import UserCode
 from agents.client.trainers import TrainerRunner
-from tests.unit.client.builders import TRAINING, WEIGHTS, to_evaluate, to_train
+from schemas.weights import StateRef
+from schemas.words import Extra, UpdateKind
+from tests.unit.client.builders import TRAINING, WEIGHTS, a_state, to_evaluate, to_train
 from tests.unit.client.conftest import Assign
 
 CODE = """
@@ -67,6 +69,35 @@ async def test_a_trainer_gets_the_weights_and_hands_back_new_ones(
     take_update(assignment)
     assert (load_file(assignment.upload)["bias"] == WEIGHTS["bias"] + 1).all()
     assert tail_of(assignment.output) == "hello from user code"
+
+
+SCAFFOLD = """
+import numpy as np
+
+class Trainer:
+    def train(self, weights, config, task):
+        assert (task.update_kind, task.partial, task.extra, task.round) == ("delta", False, "control", 4)
+        assert config["round"] == task.round
+        (task.state_dir / task.training_id).write_text(task.model_id)
+        zeros = {name: np.zeros_like(value) for name, value in weights.items()}
+        state = task.state or {}
+        extra = {f"control/{name}": state.get(name, zeros[name]) * 2 for name in ("bias", "weight")}
+        return zeros | extra, 5, {"state": float(len(state))}
+"""
+
+
+@pytest.mark.parametrize(("state", "doubled"), [(a_state(), 1.0), (None, 0.0)])
+async def test_a_trainer_that_asks_for_its_task_is_told_how_the_update_is_to_look_and_gets_the_state(
+    how: UserCode, assign: Assign, tmp_path: Path, state: StateRef | None, doubled: float
+) -> None:
+    (tmp_path / "scaffold.py").write_text(SCAFFOLD)
+    runner = TrainerRunner("scaffold:Trainer", how)
+    assignment = assign(to_train(update=UpdateKind.DELTA, extra=Extra.CONTROL, state=state))
+    assert await figures(runner, assignment) == {"state": 2.0 if state else 0.0}
+    take_update(assignment)
+    assert (load_file(assignment.upload)["control/bias"] == doubled).all()
+    assert (assignment.state / str(TRAINING)).read_text() == str(assignment.order.model.model_id)
+    await runner.close()
 
 
 async def test_a_trainer_evaluates(runner: TrainerRunner, assign: Assign) -> None:

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 from agents.client import training
 from agents.client.training import Action, Result, Situation, Step, Task
 from schemas.reports import ClientRejected, MetricsReported, ModelUploaded, TaskFailed
-from tests.unit.client.builders import DEADLINE, NOON, a_ticket, to_evaluate, to_train
+from schemas.words import Extra, UpdateKind
+from tests.unit.client.builders import DEADLINE, NOON, a_ref, a_state, a_ticket, to_evaluate, to_train
 
 RESULT = Result(num_examples=10, metrics={"loss": 0.5})
 SHA = "a" * 64
 
 
-def a_situation(*, ticket: bool = True, model: bool = True, late: bool = False) -> Situation:
-    return Situation(has_ticket=ticket, has_model=model, now=DEADLINE if late else NOON)
+def a_situation(*, ticket: bool = True, files: bool = True, late: bool = False) -> Situation:
+    return Situation(has_ticket=ticket, has_files=files, now=DEADLINE if late else NOON)
 
 
 def trained() -> Task:
@@ -42,26 +43,32 @@ def test_an_evaluation_has_nothing_to_upload() -> None:
 
 
 def test_the_journal_row_holds_no_capability() -> None:
-    order = to_train(access=a_ticket("https://secret.example"))
+    order = to_train(access=a_ticket("https://secret.example", state_url="https://secret.example/state"))
     assert "secret" not in training.received(order).model_dump_json()
 
 
 def test_without_a_ticket_a_task_waits_unless_the_model_is_there_already() -> None:
     task = training.received(to_train())
-    assert training.next_action(task, a_situation(ticket=False, model=False)) == Action.AWAIT_TICKET
+    assert training.next_action(task, a_situation(ticket=False, files=False)) == Action.AWAIT_TICKET
     assert training.next_action(task, a_situation(ticket=False)) == Action.DOWNLOAD
+
+
+def test_a_task_needs_the_model_and_the_state_of_its_order() -> None:
+    assert training.received(to_train(state=a_state())).files == (a_ref(), a_state())
+    assert training.received(to_train()).files == (a_ref(),)
+    assert training.received(to_evaluate()).files == (a_ref(),)
 
 
 def test_a_trained_task_never_runs_again() -> None:
     for ticket in (True, False):
-        for model in (True, False):
-            action = training.next_action(trained(), a_situation(ticket=ticket, model=model))
+        for files in (True, False):
+            action = training.next_action(trained(), a_situation(ticket=ticket, files=files))
             assert action in (Action.UPLOAD, Action.AWAIT_TICKET)
 
 
 def test_a_model_that_vanished_is_fetched_again() -> None:
     task = training.downloaded(training.received(to_train()))
-    assert training.next_action(task, a_situation(model=False)) == Action.DOWNLOAD
+    assert training.next_action(task, a_situation(files=False)) == Action.DOWNLOAD
 
 
 @pytest.mark.parametrize("step", [Step.RECEIVED, Step.DOWNLOADED, Step.TRAINED])
@@ -135,7 +142,11 @@ MOVES = st.sampled_from(["downloaded", "finished", "uploaded", "reported", "fail
 
 @given(st.lists(MOVES))
 def test_every_row_survives_the_disk_unchanged(moves: list[str]) -> None:
-    task = training.received(to_train(access=a_ticket()))
+    access = a_ticket(state_url="memory:/state")
+    order = to_train(
+        access=access, state=a_state(), extra=Extra.CONTROL, update=UpdateKind.DELTA, partial=True
+    )
+    task = training.received(order)
     for move in moves:
         match move:
             case "finished":

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.client.transfer import HttpTransfer, NotTheModel, TicketExpired, TransferRefused
-from tests.unit.client.builders import MODEL_BYTES, a_ref
+from agents.client.training import File
+from agents.client.transfer import HttpTransfer, NotTheFile, TicketExpired, TransferRefused
+from tests.unit.client.builders import CONTROL_BYTES, MODEL_BYTES, a_ref, a_state
 
 
 class Store(ThreadingHTTPServer):
@@ -121,14 +122,24 @@ async def test_any_other_no_is_final(store: Store, transfer: HttpTransfer, tmp_p
         await transfer.download(store.url, a_ref(), tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("content", [MODEL_BYTES[:-1] + b"x", MODEL_BYTES + b"x"])
-async def test_what_is_not_the_model_never_gets_its_name(
-    store: Store, transfer: HttpTransfer, tmp_path: Path, content: bytes
+@pytest.mark.parametrize("content", [MODEL_BYTES[:-1] + b"x", MODEL_BYTES + b"x", CONTROL_BYTES + b"x"])
+@pytest.mark.parametrize("file", [a_ref(), a_state()])
+async def test_what_is_not_the_file_never_gets_its_name(
+    store: Store, transfer: HttpTransfer, tmp_path: Path, content: bytes, file: File
 ) -> None:
-    store.content = content
-    with pytest.raises(NotTheModel):
-        await transfer.download(store.url, a_ref(), tmp_path / "model.safetensors")
-    assert not (tmp_path / "model.safetensors").exists()
+    store.content = content.ljust(file.size, b"x")
+    with pytest.raises(NotTheFile, match=file.key):
+        await transfer.download(store.url, file, tmp_path / "file.safetensors")
+    assert not (tmp_path / "file.safetensors").exists()
+
+
+async def test_a_part_of_the_state_is_fetched_as_a_model_is(
+    store: Store, transfer: HttpTransfer, tmp_path: Path
+) -> None:
+    store.content = CONTROL_BYTES
+    store.statuses = [503, 0]
+    await transfer.download(store.url, a_state(), tmp_path / "state.safetensors")
+    assert (tmp_path / "state.safetensors").read_bytes() == CONTROL_BYTES
 
 
 async def test_a_store_that_is_away_is_asked_until_the_caller_gives_up(

@@ -1,17 +1,17 @@
-"""Downloaded models, by their sha256: shared by tasks, trusted only when their bytes were read."""
+"""Downloaded files, by their sha256: shared by tasks, trusted only when their bytes were read."""
 
 import asyncio
 from collections.abc import Collection
 from pathlib import Path
 
 from agents.client.results import sha256_of
-from schemas.weights import ModelRef
+from agents.client.training import File
 
 _SUFFIX = ".safetensors"
 
 
-class Models:
-    """A folder of models.  What an earlier process left there is hashed before it is used."""
+class Downloads:
+    """A folder of files.  What an earlier process left there is hashed before it is used."""
 
     def __init__(self, folder: Path, keep_unused: int = 2) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -21,25 +21,25 @@ class Models:
         self._keep_unused = keep_unused
         self._verified: list[str] = []  # the most recently used last
 
-    def path(self, model: ModelRef) -> Path:
-        return self._folder / f"{model.sha256}{_SUFFIX}"
+    def path(self, file: File) -> Path:
+        return self._folder / f"{file.sha256}{_SUFFIX}"
 
-    async def has(self, model: ModelRef) -> bool:
+    async def has(self, file: File) -> bool:
         """Whether it is there, unharmed.  A harmed one is removed."""
-        path = self.path(model)
+        path = self.path(file)
         if not path.exists():
             return False
-        if model.sha256 not in self._verified and await asyncio.to_thread(sha256_of, path) != model.sha256:
+        if file.sha256 not in self._verified and await asyncio.to_thread(sha256_of, path) != file.sha256:
             path.unlink(missing_ok=True)
             return False
-        self.use(model)
+        self.use(file)
         return True
 
-    def use(self, model: ModelRef) -> None:
+    def use(self, file: File) -> None:
         """It was verified just now: when it was downloaded, or read."""
-        if model.sha256 in self._verified:
-            self._verified.remove(model.sha256)
-        self._verified.append(model.sha256)
+        if file.sha256 in self._verified:
+            self._verified.remove(file.sha256)
+        self._verified.append(file.sha256)
 
     def prune(self, needed: Collection[str]) -> None:
         """Remove what no open task needs, but for the most recently used."""
