@@ -3,14 +3,17 @@
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import urllib3
 
 from infra.objects.errors import ObjectChanged, ObjectMissing, ObjectStoreUnavailable, ObjectTooLarge
+from infra.objects.files import FileObjects
 from infra.objects.memory import MemoryObjects
 from infra.objects.minio_objects import MinioObjects
+from infra.objects.overlay import OverlayObjects
 from infra.objects.settings import ObjectStoreSettings
 from infra.objects.store import ObjectStore, fetch
 from infra.objects.tickets import Ticket, TicketOffice
@@ -43,7 +46,17 @@ def memory_objects() -> MemoryObjects:
     return MemoryObjects()
 
 
-@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.integration)])
+@pytest.fixture
+def files_objects(tmp_path: Path) -> FileObjects:
+    return FileObjects(tmp_path / "objects")
+
+
+@pytest.fixture
+def overlay_objects(tmp_path: Path) -> OverlayObjects:
+    return OverlayObjects(FileObjects(tmp_path / "above"), MemoryObjects())
+
+
+@pytest.fixture(params=["memory", "files", "overlay", pytest.param("s3", marks=pytest.mark.integration)])
 def store(request: pytest.FixtureRequest) -> ObjectStore:
     found: ObjectStore = request.getfixturevalue(f"{request.param}_objects")
     return found
