@@ -9,6 +9,7 @@ from agents.operator.commands import (
     integrators,
     run,
     stack,
+    strategies,
     topology,
     trainings,
     users,
@@ -27,6 +28,7 @@ def create_app() -> typer.Typer:
         app.command()(command)
     for group in (topology, users, clients, integrators, trainings, events):
         app.add_typer(group.group)
+    app.command()(strategies.strategies)
     app.command()(install.install)
     run.add_to(app)
     return app

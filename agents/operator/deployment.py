@@ -10,7 +10,7 @@ from agents.operator import preparation, services
 from agents.operator.errors import NothingRunning
 from agents.operator.logins import Logins
 from agents.operator.queues import until_consumed
-from agents.operator.settings import clean_environment
+from agents.operator.settings import clean_environment, rules_environment
 from infra.stack import processes
 from infra.stack.processes import Program
 from infra.stack.record import Endpoints
@@ -57,7 +57,8 @@ class Deployment:
         return self.stack.endpoints
 
     def programs(self, aggregators: int) -> tuple[Program, ...]:
-        return services.programs(self.endpoints, self.logins, aggregators, clean_environment())
+        inherited = {**clean_environment(), **rules_environment()}
+        return services.programs(self.endpoints, self.logins, aggregators, inherited)
 
     def launch(self, programs: tuple[Program, ...]) -> None:
         """Those that do not run yet, to outlive us; workers beyond them are stopped."""

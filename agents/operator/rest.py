@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from agents.operator.answers import Client, Credentials, Model, Newcomer, Round, Training, User
 from agents.operator.errors import NotThere, Refused, Unreachable
+from schemas.catalogue import Described
 from schemas.envelope import Envelope
 from schemas.events import Event
 
@@ -98,6 +99,9 @@ class Api:
     def download(self, model: UUID, to: Path) -> None:
         """The newest version, as safetensors."""
         to.write_bytes(self._ask("GET", f"/models/{model}/", params={"format": "safetensors"}).content)
+
+    def strategies(self) -> tuple[Described, ...]:
+        return self._list(Described, "/strategies/")
 
     def trainings(self) -> tuple[Training, ...]:
         """Mine and those I take part in; all there are for the administrator."""

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.refusal import Refusal
 
 _OURS = "WARREN_"
+_RULES = ("WARREN_API_STRATEGIES", "WARREN_AGGREGATOR_STRATEGIES")
 
 
 class Settings(BaseSettings):
@@ -20,6 +21,11 @@ class Settings(BaseSettings):
     api_token: SecretStr | None = None
     broker_url: SecretStr | None = None  # amqp(s)://login:password@host:port/vhost, to read the event log
     database_url: SecretStr | None = None  # postgresql+asyncpg://…, to read the event table
+    s3_url: str | None = Field(default=None, pattern=r"^https?://[^/?#@]+$")  # to recompute a training
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_bucket: str = "warren"
+    strategies: str = ""  # rules of one's own, for a stack that is started here: name=package.module:function
 
 
 class InstallSettings(BaseSettings):
@@ -58,6 +64,12 @@ def read_settings() -> Settings:
 def clean_environment() -> dict[str, str]:
     """Ours, without what is meant for a service of Warren's."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+
+
+def rules_environment() -> dict[str, str]:
+    """For services that are started here: the rules of one's own."""
+    strategies = read_settings().strategies
+    return dict.fromkeys(_RULES, strategies) if strategies else {}
 
 
 def full_environment() -> dict[str, str]:

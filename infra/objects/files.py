@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from tempfile import mkstemp
+from uuid import uuid4
 
 from infra.objects.errors import ObjectChanged, ObjectMissing, ObjectStoreUnavailable
 from infra.objects.store import Content, ObjectStat
@@ -76,16 +76,16 @@ class FileObjects:
         """Under another name until all of it is there."""
         incoming = self._folder / _INCOMING
         incoming.mkdir(parents=True, exist_ok=True)
-        file, name = mkstemp(dir=incoming)
+        name = incoming / uuid4().hex
         try:
-            with os.fdopen(file, "wb") as writer:
+            with name.open("xb") as writer:
                 written = sum(writer.write(chunk) for chunk in chunks)
             if written != size:
                 raise ValueError(f"{written} bytes were given for {key}, not the {size} announced")
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(name, path)
         except BaseException:  # whatever the source raises, and a Ctrl-C: nothing of it stays
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
 
 

@@ -11,7 +11,7 @@ import typer
 from agents.operator import place, tables
 from agents.operator.console import out, say, say_json, say_models, tell
 from agents.operator.errors import CommandFailed
-from agents.operator.options import DIR, AsJson, Dir
+from agents.operator.options import DIR, AsJson, Dir, told_object
 from agents.operator.rest import Api
 from agents.operator.watching import lines, screen
 from agents.operator.watching import watch as watch_training
@@ -32,6 +32,11 @@ def create(  # noqa: PLR0913, PLR0917 -- the options of a command line
     min_clients: Annotated[int, typer.Option(min=1, help="updates that a round needs")] = 1,
     round_deadline_s: Annotated[float, typer.Option(min=1)] = 3600.0,
     evaluate_every: Annotated[int, typer.Option(min=0, help="rounds; 0 is never")] = 1,
+    strategy: Annotated[str, typer.Option(help="see: warren strategies")] = "FedAvg",
+    options: Annotated[str, typer.Option(help="of the strategy, as a JSON object")] = "{}",
+    plan: Annotated[
+        str, typer.Option(help='more of the plan, as a JSON object: {"norm_clip": 10, "update": "delta", …}')
+    ] = "{}",
     config: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the user code; repeat it")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     start_it: Annotated[bool, typer.Option("--start", help="start it at once")] = False,
@@ -49,6 +54,8 @@ def create(  # noqa: PLR0913, PLR0917 -- the options of a command line
             "evaluation": {"every": evaluate_every},
             "config": _options(config or []),
             "seed": seed,
+            "strategy": {**told_object(options, "--options"), "name": strategy},
+            **told_object(plan, "--plan"),
         }
         training = api.add_training(body)
         if start_it:

@@ -10,6 +10,7 @@ import pytest
 from agents.operator.demo import course
 from agents.operator.demo.verdict import Outcome, faults, final_line
 from services.api.bodies import NewTraining
+from services.api.plans import plan_of
 from tests.builders import digest_of
 
 SHA = digest_of("the final model")
@@ -23,7 +24,7 @@ def test_the_ids_of_the_sites_follow_from_their_names_for_ever() -> None:
 
 def test_the_api_takes_the_training_as_the_demo_describes_it() -> None:
     body = json.dumps(course.training(UUID(int=1), rounds=6, seed=7))
-    plan = NewTraining.model_validate_json(body).plan()
+    plan = plan_of(NewTraining.model_validate_json(body), {})
     assert (plan.rounds, plan.participation.min_clients, plan.evaluation.every) == (6, 4, 1)
 
 
