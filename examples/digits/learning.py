@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,10 @@ from torch.nn import functional
 
 MOMENTUM = 0.9
 
+Correction = Callable[
+    [Sequence[Tensor]], Sequence[Tensor]
+]  # of the gradients, in the order of the parameters
+
 
 @dataclass(frozen=True)
 class Options:
@@ -25,10 +29,15 @@ class Options:
     local_epochs: int = 3
     learning_rate: float = 0.05
     batch_size: int = 32
+    mu: float = 0.0  # FedProx
+    swag_samples: int = 1  # SWAG
 
     @classmethod
     def chosen_by(cls, config: Mapping[str, Any]) -> Options:  # Any: parsed JSON
         return cls(**{field.name: config[field.name] for field in fields(cls) if field.name in config})
+
+    def steps(self, examples: int) -> int:
+        return self.local_epochs * -(-examples // self.batch_size)
 
 
 class Batch(NamedTuple):
@@ -57,7 +66,16 @@ def make_repeatable(*names: object) -> None:
     torch.manual_seed(int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:8]))
 
 
-def fit(net: nn.Module, samples: Batch, options: Options) -> float:
+@dataclass(frozen=True)
+class Descent:
+    """What happens at each step; strategies may want something else."""
+
+    momentum: float = MOMENTUM
+    correct: Correction = lambda gradients: gradients
+    after_step: Callable[[], None] = lambda: None
+
+
+def fit(net: nn.Module, samples: Batch, options: Options, descent: Descent = Descent()) -> float:
     """Trains `net` in place; the mean loss over the last epoch.
 
     Momentum by hand: `torch.optim` imports the compiler too, which is ten times the training itself.
@@ -70,7 +88,9 @@ def fit(net: nn.Module, samples: Batch, options: Options) -> float:
         total = 0.0
         for rows in torch.split(torch.randperm(len(samples.labels)), options.batch_size):
             loss = functional.cross_entropy(net(samples.images[rows]), samples.labels[rows])
-            _descend(weights, velocities, torch.autograd.grad(loss, weights), options.learning_rate)
+            gradients = descent.correct(torch.autograd.grad(loss, weights))
+            _descend(weights, velocities, gradients, options.learning_rate, descent.momentum)
+            descent.after_step()
             total += loss.item() * len(rows)
     return total / len(samples.labels)
 
@@ -87,8 +107,12 @@ def evaluate(net: nn.Module, samples: Batch) -> Score:
 
 @torch.no_grad()
 def _descend(
-    weights: list[nn.Parameter], velocities: list[Tensor], gradients: tuple[Tensor, ...], rate: float
+    weights: list[nn.Parameter],
+    velocities: list[Tensor],
+    gradients: Sequence[Tensor],
+    rate: float,
+    momentum: float,
 ) -> None:
     for weight, velocity, gradient in zip(weights, velocities, gradients, strict=True):
-        velocity.mul_(MOMENTUM).add_(gradient)
+        velocity.mul_(momentum).add_(gradient)
         weight.sub_(velocity, alpha=rate)

@@ -12,16 +12,18 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # found from any folder, by any interpreter
 
-from examples.digits.learning import Options, evaluate, fit, make_repeatable, read_images
+from examples.digits.learning import Options, evaluate, make_repeatable, read_images
 from examples.digits.model import DigitsNet
+from examples.digits.strategies import Task, learn
 
 
 def train(net: DigitsNet, options: Options, folder: Path) -> tuple[int, dict[str, float]]:
     samples = read_images(folder / "train.npz")
     make_repeatable(options.seed, options.round, folder.name)
-    loss = fit(net, samples, options)
-    save_file(net.state_dict(), os.environ["WARREN_UPDATE_OUT"])
-    return len(samples.labels), {"train_loss": loss}
+    loss_before = evaluate(net, samples).loss
+    tensors, loss = learn(net, samples, options, Task.of_environment(options.round))
+    save_file(tensors, os.environ["WARREN_UPDATE_OUT"])
+    return len(samples.labels), {"train_loss": loss, "loss": loss_before}
 
 
 def test(net: DigitsNet, options: Options, folder: Path) -> tuple[int, dict[str, float]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from examples.digits.learning import Options, evaluate, fit, make_repeatable, read_images
+from examples.digits.learning import Options, evaluate, make_repeatable, read_images
 from examples.digits.model import DigitsNet
+from examples.digits.strategies import Task, learn
 
 
 class DigitsTrainer:
@@ -23,15 +24,16 @@ class DigitsTrainer:
         self._test = read_images(folder / "test.npz")
 
     def train(
-        self, weights: dict[str, Tensor], config: Mapping[str, Any]
+        self, weights: dict[str, Tensor], config: Mapping[str, Any], task: Task
     ) -> tuple[dict[str, Tensor], int, dict[str, float]]:
-        """The new weights, the number of examples they were trained on, and metrics."""
+        """The update, the number of examples they were trained on, and metrics."""
         options = Options.chosen_by(config)
         net = DigitsNet()
         net.load_state_dict(weights)
         make_repeatable(options.seed, options.round, self._site)
-        loss = fit(net, self._train, options)
-        return net.state_dict(), len(self._train.labels), {"train_loss": loss}
+        loss_before = evaluate(net, self._train).loss
+        tensors, loss = learn(net, self._train, options, task)
+        return tensors, len(self._train.labels), {"train_loss": loss, "loss": loss_before}
 
     def test(self, weights: dict[str, Tensor], config: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
         """The number of examples tested on, and metrics."""

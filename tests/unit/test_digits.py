@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from examples.digits import data
 
@@ -18,7 +19,7 @@ EXAMPLE = Path(data.__file__).parent
 SITES = ("ana", "ben", "cleo", "dan")
 LABELS = data.load_digits().labels
 
-Act = Callable[[str, str], dict[str, object]]
+Act = Callable[..., dict[str, object]]
 
 
 def a_split(*, seed: int = 7, sites: tuple[str, ...] = SITES, alpha: float = 0.5) -> data.Split:
@@ -73,7 +74,7 @@ def act(tmp_path: Path) -> Act:
     _run("initial.py", "--out", str(tmp_path / "model"))
     (tmp_path / "config").write_text(json.dumps({"local_epochs": 1, "seed": 7}))
 
-    def run(action: str, model: str) -> dict[str, object]:
+    def run(action: str, model: str, round_: int = 0, **told: str) -> dict[str, object]:
         files = {
             "WARREN_MODEL_IN": model,
             "WARREN_UPDATE_OUT": "update",
@@ -83,8 +84,8 @@ def act(tmp_path: Path) -> Act:
             "DIGITS_DATA": "ana",
         }
         environment = {name: str(tmp_path / file) for name, file in files.items()}
-        named = ("--training-id", "t", "--round", "0", "--model-id", "m")
-        imported = _run("site.py", action, *named, **environment, PYTHONPROFILEIMPORTTIME="1")
+        named = ("--training-id", "t", "--round", str(round_), "--model-id", "m")
+        imported = _run("site.py", action, *named, **environment, **told, PYTHONPROFILEIMPORTTIME="1")
         assert "torch._dynamo" not in imported, "importing torch's compiler costs every task a second"
         answer: dict[str, object] = json.loads((tmp_path / "result").read_text())
         return answer
@@ -104,6 +105,23 @@ def test_the_script_trains_and_tests_and_repeats_itself_to_the_bit(act: Act, tmp
     assert tested["num_examples"] == len(a_split().test["ana"])
     assert isinstance(tested["metrics"], dict)
     assert set(tested["metrics"]) == {"loss", "accuracy"}
+
+
+@pytest.mark.integration
+def test_the_script_sends_what_it_is_asked_for_beside_its_weights(act: Act, tmp_path: Path) -> None:
+    wishes = {"WARREN_UPDATE_KIND": "delta", "WARREN_EXTRA": "control"}
+    act("train", "model", **wishes)
+    model, first = load_file(tmp_path / "model"), load_file(tmp_path / "update")
+    floats = {name for name, tensor in model.items() if tensor.dtype == np.float32}
+    assert set(first) == set(model) | {f"control/{name}" for name in floats}
+    assert first["features.1.num_batches_tracked"] == 9, "a delta: of the batches too"
+
+    control = {name: first[f"control/{name}"] for name in floats}  # what one site alone makes of it
+    save_file(control, tmp_path / "control")
+    act("train", "model", 1, **wishes, WARREN_STATE_IN=str(tmp_path / "control"))
+    second = load_file(tmp_path / "update")
+    assert not np.array_equal(first["control/classifier.bias"], second["control/classifier.bias"])
+    assert len(list(tmp_path.glob("control-*"))) == 2
 
 
 def _run(script: str, *arguments: str, **environment: str) -> str:
