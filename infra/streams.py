@@ -1,6 +1,6 @@
 """Cuts a stream of chunks of any size into the pieces one needs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 Chunk = bytes | bytearray | memoryview
 
@@ -23,6 +23,12 @@ class ChunkStream:
             piece, self._rest = self._rest[:size], self._rest[size:]
         self.taken += len(piece)
         return piece
+
+    def rest(self) -> Iterator[Chunk]:
+        """What has not been taken, in chunks as they come.  Nothing can be taken afterwards."""
+        if self._rest:
+            yield self._rest
+        yield from self._chunks
 
     def _gather(self, size: int) -> bytearray:
         gathered = bytearray()

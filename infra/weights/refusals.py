@@ -4,6 +4,8 @@ from typing import ClassVar
 
 from schemas.refusal import Refusal
 
+MAGNITUDE_LIMIT = 2.0**480  # of any number: neither a sum of squares nor a weighted sum can overflow
+
 
 class MalformedWeights(Refusal):
     code: ClassVar[str] = "malformed_weights"
@@ -74,6 +76,16 @@ class ValueTooLarge(Refusal):
     def __init__(self, tensor: str, index: int) -> None:
         self.tensor, self.index = tensor, index
         super().__init__(f"tensor {tensor!r} has a value of 2**480 or beyond at flat index {index}")
+
+
+class DeltaTooLarge(Refusal):
+    code: ClassVar[str] = "delta_too_large"
+
+    def __init__(self, tensor: str, index: int) -> None:
+        self.tensor, self.index = tensor, index
+        super().__init__(
+            f"tensor {tensor!r} and the model's add up to more than its dtype can hold at flat index {index}"
+        )
 
 
 class NotBoolean(Refusal):

@@ -6,6 +6,8 @@ keys, so repeats and zombies change nothing.
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -21,9 +23,10 @@ from schemas.commands import InspectUpdate, PublishModel, ReduceShard
 from schemas.reduction import ReducePlan
 from schemas.refusal import Refusal
 from schemas.reports import ModelPublished, ShardReduced, UpdateAccepted, UpdateLost, UpdateRejected
-from schemas.weights import PlannedUpdate
+from schemas.weights import ModelRef, PlannedUpdate
+from services.aggregator.ahead import ahead, aside
 from services.aggregator.fedavg import fedavg
-from services.aggregator.inspection import Inspection, inspect
+from services.aggregator.inspection import Inspection, Terms, inspect
 from services.aggregator.known import Known, ours
 
 _LOST = (ObjectMissing, ObjectChanged, DigestDiffers, WeightsTruncated, WeightsPadded)
@@ -52,7 +55,15 @@ class Worker:
             etag, found = self._inspect(command)
         except Refusal as refusal:
             return UpdateRejected(**named, code=refusal.code, reason=str(refusal)[:4_000])
-        return UpdateAccepted(**named, sha256=found.sha256, etag=etag, norm=found.norm, digests=found.digests)
+        return UpdateAccepted(
+            **named,
+            sha256=command.sha256,
+            etag=etag,
+            norm=found.norm,
+            digests=found.digests,
+            distance=found.distance,
+            tensors=found.tensors,
+        )
 
     def reduce_shard(self, command: ReduceShard) -> ShardReduced | UpdateLost:
         plan = self._known.plan(command.plan, command.plan_sha256)
@@ -104,13 +115,25 @@ class Worker:
         return fedavg(layout, span, self._pieces(plan, shard, where)), len(span)
 
     def _inspect(self, command: InspectUpdate) -> tuple[str, Inspection]:
-        layout = self._known.layout(command.model)
-        with self._objects.read(command.key) as content:
-            if content.size < layout.size:
-                raise WeightsTruncated(content.size, layout.size)
-            if content.size > layout.size:
-                raise WeightsPadded(content.size, layout.size)
-            return content.etag, inspect(content, layout, command.sha256, command.shard_bytes)
+        model = self._known.layout(command.model)
+        terms = Terms(command.shard_bytes, command.update, command.partial, command.extra, command.measures)
+        with (
+            self._objects.read(command.key) as content,
+            ahead(content) as chunks,
+            aside(hashlib.sha256()) as file,
+        ):
+            current = partial(self._current, command.model)
+            found = inspect(file.watch(chunks), content.size, model, terms, current=current)
+            if file.hexdigest() != command.sha256:
+                raise DigestDiffers(file.hexdigest(), command.sha256)
+        return content.etag, found
+
+    @contextmanager
+    def _current(self, model: ModelRef, span: range) -> Iterator[Iterator[Chunk]]:
+        """This range of the current model's data; whatever goes wrong with it is a fault."""
+        where = range(model.header_size + span.start, model.header_size + span.stop)
+        with ours(model.key), self._objects.read(model.key, where) as content, ahead(content) as chunks:
+            yield chunks
 
     def _pieces(self, plan: ReducePlan, shard: int, where: range) -> Iterator[tuple[int, Iterable[Chunk]]]:
         for update in plan.updates:

@@ -20,7 +20,7 @@ DEPLOYABLES = (
     "agents.operator.__main__",
 )
 SCHEDULER = ("state", "evolve", "decide", "phases", "react", "orders", "reducing", "saga", "posting")
-AGGREGATOR = ("fedavg", "inspection", "means", "rounding", "runs")
+AGGREGATOR = ("admission", "fedavg", "inspection", "means", "numbers", "rounding", "runs", "spans")
 WEIGHTS = ("header", "layout", "arrays", "compare", "pickles", "refusals")
 PURE = (
     *sorted((ROOT / "schemas").glob("*.py")),
