@@ -114,22 +114,30 @@ class RoundAbandoned(TrainingMessage):
 
 
 class RoundChained(TrainingMessage):
-    """The round has ended without a new version: its accepted updates are passed on to other clients."""
+    """The round has ended without a new version: its accepted updates are passed on to other clients.
+
+    `metrics` are means of what their clients said of the training, each counted by its examples.
+    """
 
     type: Literal["RoundChained"] = "RoundChained"
     round: Round
     attempt: Attempt
     accepted: Tasks
+    metrics: Metrics = Field(default_factory=dict)
 
 
 class RoundAggregated(TrainingMessage):
-    """The round has ended with a new version of the model, and of the strategy's state."""
+    """The round has ended with a new version of the model, and of the strategy's state.
+
+    `metrics` are means of what the clients said of the training, each counted by its examples.
+    """
 
     type: Literal["RoundAggregated"] = "RoundAggregated"
     round: Round
     epoch: Epoch
     model: ModelRef
     state: State = ()
+    metrics: Metrics = Field(default_factory=dict)
 
 
 class EvaluationStarted(TrainingMessage):

@@ -9,6 +9,7 @@ from schemas.ids import ClientId, TaskId, TrainingId
 MAX_EXAMPLES = 2**31 - 1
 MAX_CLIENTS = 10_000
 MAX_METRICS = 64
+MAX_CONFIG = 64
 
 
 def _without_nul(text: str) -> str:
@@ -26,7 +27,7 @@ MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]
 Version = Annotated[str, StringConstraints(max_length=64), AfterValidator(_without_nul)]
 Metrics = Annotated[dict[MetricName, float], Field(max_length=MAX_METRICS)]
 OptionValue = bool | int | float | Annotated[str, StringConstraints(max_length=1_000)]
-UserConfig = Annotated[dict[MetricName, OptionValue], Field(max_length=64)]
+UserConfig = Annotated[dict[MetricName, OptionValue], Field(max_length=MAX_CONFIG)]
 
 
 class Words(BaseModel):

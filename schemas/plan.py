@@ -1,11 +1,11 @@
 """What a training is to do.  Validated when the training is created."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
-from schemas.message import MAX_CLIENTS, MetricName, UserConfig, Words
-from schemas.strategies import SWAG, FedAvg, FedDC, Strategy
+from schemas.message import MAX_CLIENTS, MAX_CONFIG, MetricName, UserConfig, Words
+from schemas.strategies import MAX_COMPARED, SWAG, FedAvg, FedDC, Strategy
 from schemas.words import Mode, UpdateKind
 
 MIB = 2**20
@@ -73,6 +73,17 @@ class Plan(Words):
                 raise ValueError("FedDC passes whole models on: update must be 'weights' and partial false")
             case SWAG() as swag if swag.rounds > self.rounds:
                 raise ValueError(f"strategy.rounds must be at most rounds={self.rounds}")
+        if self.strategy.chooses and self.quorum > MAX_COMPARED:
+            needs = f"{self.strategy.name} would need {self.quorum} updates"
+            raise ValueError(f"{needs}, and can compare {MAX_COMPARED} at most")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_room_for_what_the_strategy_tells(self) -> "Plan":
+        if len(self.config_of(self.rounds - 1)) > MAX_CONFIG:
+            raise ValueError(
+                f"config and what {self.strategy.name} adds to it have at most {MAX_CONFIG} names"
+            )
         return self
 
     @model_validator(mode="after")
@@ -90,6 +101,10 @@ class Plan(Words):
     def measures(self) -> bool:
         """Whether the distance of each update from the current model is needed."""
         return self.norm_clip is not None or self.strategy.measures
+
+    def config_of(self, round_: int) -> dict[str, Any]:
+        """What the user code is told in this round: the plan's own config, and what the strategy adds."""
+        return {**self.config, **self.strategy.config(round_, self.rounds)}
 
     def evaluates(self, round_: int) -> bool:
         """The last round is evaluated whenever any is."""

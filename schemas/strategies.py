@@ -13,6 +13,8 @@ from schemas.ids import ClientId
 from schemas.message import MAX_CLIENTS, MAX_EXAMPLES, MetricName, UserConfig, Words
 from schemas.words import Extra, Slot
 
+MAX_COMPARED = 1_024  # updates whose distances from one another a strategy that chooses can know
+
 
 class Weighting(StrEnum):
     EXAMPLES = "examples"
@@ -42,6 +44,10 @@ class Rule(Words):
     def aggregates(self, round_: int) -> bool:
         """Whether this round ends with a new version of the model."""
         return True
+
+    def versions_before(self, round_: int) -> int:
+        """How many new versions of the model the rounds before this one have made."""
+        return round_
 
     def extra_of(self, round_: int, rounds: int) -> Extra | None:
         """What a client uploads beside its weights in this round of so many."""
@@ -254,6 +260,9 @@ class FedDC(Rule):
 
     def aggregates(self, round_: int) -> bool:
         return (round_ + 1) % self.period == 0
+
+    def versions_before(self, round_: int) -> int:
+        return round_ // self.period
 
 
 class SWAG(Rule):

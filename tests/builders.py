@@ -11,11 +11,11 @@ from schemas import timers as t
 from schemas.events import Event
 from schemas.identity import derived, task_id
 from schemas.ids import ClientId, MessageId, ModelId, TaskId, TrainingId
-from schemas.keys import model_version
+from schemas.keys import model_version, state
 from schemas.message import Words
 from schemas.plan import Evaluation, Participation, Plan
-from schemas.weights import ModelRef
-from schemas.words import TaskKind
+from schemas.weights import ModelRef, State, StateRef
+from schemas.words import Slot, TaskKind
 from services.scheduler.decide import Input
 from services.scheduler.saga import Received, Step, step
 from services.scheduler.state import Training
@@ -40,6 +40,18 @@ def a_model(version: int = 0, *, size: int = 8 + 16, header_size: int = 8) -> Mo
         sha256=digest_of("model", version),
         size=size,
         header_size=header_size,
+    )
+
+
+def a_state(*slots: Slot, version: int = 1) -> State:
+    return tuple(
+        StateRef(
+            slot=slot,
+            key=state(TRAINING, version, version, slot),
+            sha256=digest_of("state", version, slot),
+            size=8 + 16,
+        )
+        for slot in slots
     )
 
 
@@ -129,10 +141,14 @@ def uploaded(
     *,
     round: int = 0,
     num_examples: int = 10,
+    metrics: dict[str, float] | None = None,
     **task: Any,
 ) -> r.ModelUploaded:
     return r.ModelUploaded(
-        **_about(client, round, **task), sha256=digest_of("update", client), num_examples=num_examples
+        **_about(client, round, **task),
+        sha256=digest_of("update", client),
+        num_examples=num_examples,
+        metrics=metrics or {},
     )
 
 
@@ -158,13 +174,22 @@ def refused(client: ClientId) -> r.ClientRejected:
 # What aggregator workers report.
 
 
-def accepted(client: ClientId, *, round: int = 0, **task: Any) -> r.UpdateAccepted:
+def accepted(
+    client: ClientId,
+    *,
+    round: int = 0,
+    distance: float | None = None,
+    tensors: tuple[int, ...] | None = None,
+    **task: Any,
+) -> r.UpdateAccepted:
     return r.UpdateAccepted(
         **_about(client, round, **task),
         sha256=digest_of("update", client),
         etag=f"etag-{client}",
         norm=1.0,
         digests=(digest_of(client, 0), digest_of(client, 1)),
+        distance=distance,
+        tensors=tensors,
     )
 
 
@@ -176,10 +201,9 @@ def lost(client: ClientId, *, round: int = 0, epoch: int = 1, **task: Any) -> r.
     return r.UpdateLost(**_about(client, round, **task), epoch=epoch, reason="the object is gone")
 
 
-def reduced(shard: int, *, round: int = 0, epoch: int = 1) -> r.ShardReduced:
-    return r.ShardReduced(
-        training_id=TRAINING, round=round, epoch=epoch, shard=shard, digests=(digest_of("shard", shard),)
-    )
+def reduced(shard: int, *parts: Slot, round: int = 0, epoch: int = 1) -> r.ShardReduced:
+    digests = (digest_of("shard", shard), *(digest_of("shard", shard, part) for part in parts))
+    return r.ShardReduced(training_id=TRAINING, round=round, epoch=epoch, shard=shard, digests=digests)
 
 
 def measured_shard(shard: int, *, round: int = 0, epoch: int = 1) -> r.ShardMeasured:
@@ -192,9 +216,12 @@ def chosen(*clients: ClientId, round: int = 0, epoch: int = 1) -> r.UpdatesChose
     return r.UpdatesChosen(training_id=TRAINING, round=round, epoch=epoch, clients=tuple(sorted(clients)))
 
 
-def published(*, round: int = 0, epoch: int = 1, size: int = 8 + 16) -> r.ModelPublished:
-    model = a_model(round + 1, size=size)
-    return r.ModelPublished(training_id=TRAINING, round=round, epoch=epoch, model=model)
+def published(
+    *slots: Slot, round: int = 0, epoch: int = 1, size: int = 8 + 16, version: int | None = None
+) -> r.ModelPublished:
+    made = version or round + 1
+    model, left = a_model(made, size=size), a_state(*slots, version=made)
+    return r.ModelPublished(training_id=TRAINING, round=round, epoch=epoch, model=model, state=left)
 
 
 # What operators and clocks say.
@@ -228,11 +255,19 @@ def taken_in(*clients: ClientId, **task: Any) -> tuple[Input, ...]:
     return tuple(each for client in clients for each in (uploaded(client, **task), accepted(client, **task)))
 
 
-def aggregation(*, round: int = 0, epoch: int = 1) -> tuple[Input, ...]:
-    shards = tuple(reduced(shard, round=round, epoch=epoch) for shard in range(SHARDS))
-    return *shards, published(round=round, epoch=epoch)
+def choice(*clients: ClientId, round: int = 0, epoch: int = 1) -> tuple[Input, ...]:
+    """All shards are measured, and the updates of these clients are chosen."""
+    shards = tuple(measured_shard(shard, round=round, epoch=epoch) for shard in range(SHARDS))
+    return *shards, chosen(*clients, round=round, epoch=epoch)
 
 
-def a_round(*clients: ClientId, round: int = 0) -> tuple[Input, ...]:
+def aggregation(
+    *slots: Slot, round: int = 0, epoch: int = 1, version: int | None = None
+) -> tuple[Input, ...]:
+    shards = tuple(reduced(shard, *slots, round=round, epoch=epoch) for shard in range(SHARDS))
+    return *shards, published(*slots, round=round, epoch=epoch, version=version)
+
+
+def a_round(*clients: ClientId, round: int = 0, slots: tuple[Slot, ...] = ()) -> tuple[Input, ...]:
     """Everything that is reported in a round without faults, the first of its number."""
-    return *taken_in(*clients, round=round), *aggregation(round=round, epoch=round + 1)
+    return *taken_in(*clients, round=round), *aggregation(*slots, round=round, epoch=round + 1)

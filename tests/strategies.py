@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 from schemas.message import Words
 from schemas.plan import Plan
+from schemas.strategies import SWAG, Bulyan, FedAvg, FedDC, FedProx, Krum, MultiKrum, Weighting
+from schemas.words import UpdateKind
 
 _SOME = 4  # elements of a collection are enough
 _MANY = 2**63 - 1
@@ -25,14 +27,48 @@ def instances(model: type[Words], /, **fields: Strategy) -> Strategy:
     """Instances of `model`; `fields` replace what its own fields would draw."""
     own = {name: _field(field) for name, field in model.model_fields.items() if name not in fields}
     drawn = st.fixed_dictionaries({**own, **fields})
-    if model is Plan:
-        drawn = drawn.map(_evaluated_at_most_every_round)
+    if model in _AGREEING:
+        drawn = drawn.map(_AGREEING[model])
     return drawn.map(lambda values: model(**values))
 
 
-def _evaluated_at_most_every_round(plan: dict[str, Any]) -> dict[str, Any]:
+def _evaluated(plan: dict[str, Any]) -> dict[str, Any]:
+    """At most every round, and at all if a version is selected by it."""
     every = min(plan["evaluation"].every, plan["rounds"])
+    if plan["best"] is not None:
+        every = max(every, 1)
     return {**plan, "evaluation": plan["evaluation"].model_copy(update={"every": every})}
+
+
+def _suited(plan: dict[str, Any]) -> dict[str, Any]:
+    """To the strategy that was drawn."""
+    match plan["strategy"]:
+        case FedDC() as chain:
+            fits = chain.model_copy(update={"period": min(chain.period, 1_000)})
+            rounds = fits.period * min(max(1, plan["rounds"] // fits.period), 1_000)
+            whole = {"update": UpdateKind.WEIGHTS, "partial": False}
+            return {**plan, **whole, "strategy": fits, "rounds": rounds}
+        case SWAG() as swag:
+            fits_ = swag.model_copy(update={"rounds": min(swag.rounds, plan["rounds"])})
+            return {**plan, "strategy": fits_}
+        case Krum() | Bulyan() | MultiKrum() as robust:
+            few = {"f": robust.f % 200} | ({"k": robust.k % 200 + 1} if isinstance(robust, MultiKrum) else {})
+            policy = plan["participation"].model_copy(update={"min_clients": 1})
+            return {**plan, "strategy": robust.model_copy(update=few), "participation": policy}
+        case _:
+            return plan
+
+
+def _capped_if_it_has_a_cap(strategy: dict[str, Any]) -> dict[str, Any]:
+    is_capped = strategy["weighting"] is Weighting.CAPPED
+    return {**strategy, "cap": (strategy["cap"] or 1) if is_capped else None}
+
+
+_AGREEING: Mapping[type[Words], Any] = {
+    Plan: lambda plan: _evaluated(_suited(plan)),
+    FedAvg: _capped_if_it_has_a_cap,
+    FedProx: _capped_if_it_has_a_cap,
+}
 
 
 def _field(field: FieldInfo) -> Strategy:

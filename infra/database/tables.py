@@ -94,6 +94,7 @@ model_versions = Table(
     Column("sha256", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("header_size", Integer, nullable=False),
+    Column("state", JSONB, nullable=False, server_default=text("'[]'::jsonb")),  # `State`: the strategy's
     _now("created_at"),
 )
 
@@ -123,6 +124,7 @@ trainings = Table(
     Column("phase", Text),
     Column("arrived", Integer, nullable=False, server_default="0"),
     Column("expected", Integer, nullable=False, server_default="0"),
+    Column("best_version", Integer),  # by the metric that the plan selects by, if it selects any
     _now("updated_at"),
 )
 
@@ -142,11 +144,12 @@ rounds = Table(
     Column("training_id", Uuid, ForeignKey("trainings.id", ondelete="CASCADE"), primary_key=True),
     Column("round", Integer, primary_key=True),
     Column("attempt", Integer, nullable=False),
-    Column("state", Text, nullable=False),  # training | aggregating | aggregated | abandoned
+    Column("state", Text, nullable=False),  # training | aggregating | aggregated | chained | abandoned
     Column("expected", Integer, nullable=False),
     Column("arrived", Integer, nullable=False, server_default="0"),
     Column("accepted", Integer, nullable=False, server_default="0"),
     Column("sha256", Text),  # of the model it made
+    Column("train_metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),  # of its updates
     Column("metrics", JSONB, nullable=False, server_default=text("'{}'::jsonb")),  # of its evaluation
     Column("started_at", DateTime(timezone=True), nullable=False),
     Column("ended_at", DateTime(timezone=True)),

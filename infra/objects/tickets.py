@@ -34,9 +34,13 @@ class TicketOffice:
     def download(self, key: str, now: datetime, lives_s: int) -> Ticket:
         return self._ticket("GET", key, {}, (now, lives_s))
 
-    def upload(self, key: str, size: int, now: datetime, lives_s: int) -> Ticket:
-        """For an object of exactly this size; a second one is refused where the store honours conditions."""
-        headers = {"content-length": str(size), **self._condition}
+    def upload(self, key: str, size: int | None, now: datetime, lives_s: int) -> Ticket:
+        """For an object of exactly this size, if one is given.
+
+        A second one is refused where the store honours conditions.
+        """
+        length = {} if size is None else {"content-length": str(size)}
+        headers = {**length, **self._condition}
         return self._ticket("PUT", key, headers, (now, lives_s))
 
     def _ticket(

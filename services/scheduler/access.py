@@ -26,14 +26,18 @@ def _access(command: TrainRound | EvaluateModel, office: TicketOffice, now: date
     lives_s = int(life.total_seconds())
     download = office.download(command.model.key, now, lives_s)
     upload = _upload(command, office, now, lives_s) if isinstance(command, TrainRound) else None
+    state = command.state if isinstance(command, TrainRound) else None
     return Access(
         download_url=download.url.get_secret_value(),
         upload_url=upload.url.get_secret_value() if upload else None,
         upload_headers=upload.headers if upload else {},
+        state_url=office.download(state.key, now, lives_s).url.get_secret_value() if state else None,
         expires_at=download.expires_at,
     )
 
 
 def _upload(command: TrainRound, office: TicketOffice, now: datetime, lives_s: int) -> Ticket:
+    """An update of another size than the model's is one that was asked to hold more, or less."""
     key = update(command.training_id, command.round, command.task_id)
-    return office.upload(key, command.model.size, now, lives_s)
+    has_its_size = command.extra is None and not command.partial
+    return office.upload(key, command.model.size if has_its_size else None, now, lives_s)

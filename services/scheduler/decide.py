@@ -7,20 +7,11 @@ from schemas import commands as c
 from schemas import events as e
 from schemas import reports as r
 from schemas import timers as t
-from schemas.message import MAX_CLIENTS, TaskMessage
-from schemas.weights import ModelRef
+from schemas.message import MAX_CLIENTS
+from schemas.strategies import QFedAvg
 from schemas.words import Phase
-from services.scheduler.phases import (
-    Events,
-    advance,
-    begin,
-    close,
-    current_round,
-    end_evaluation,
-    evaluate,
-    settle,
-    then,
-)
+from services.scheduler.aggregating import aggregating
+from services.scheduler.phases import Events, begin, current_round, end_evaluation, settle, task_of, then
 from services.scheduler.state import Task, TaskState, Training
 
 Input = (
@@ -46,17 +37,13 @@ def decide(training: Training | None, message: Input, now: datetime) -> Events:
 def _decided(training: Training, message: Input, now: datetime) -> Events:  # noqa: C901, PLR0911, PLR0912 -- one case a message
     match message:
         case r.ModelUploaded():
-            return _uploaded(training, message)
+            return _uploaded(training, message, now)
         case r.UpdateAccepted() | r.UpdateRejected():
             return _inspected(training, message, now)
         case r.TaskFailed():
             return _failed(training, message, now)
-        case r.ShardReduced():
-            return _reduced(training, message)
-        case r.UpdateLost():
-            return _lost(training, message, now)
-        case r.ModelPublished():
-            return _published(training, message, now)
+        case r.ShardMeasured() | r.UpdatesChosen() | r.ShardReduced() | r.UpdateLost() | r.ModelPublished():
+            return aggregating(training, message, now)
         case r.MetricsReported():
             return _measured(training, message, now)
         case r.ClientRejected():
@@ -90,24 +77,45 @@ def _started(message: c.StartTraining, now: datetime) -> Events:
 # Rounds
 
 
-def _uploaded(training: Training, message: r.ModelUploaded) -> Events:
-    task = _task(training, message, TaskState.OPEN, Phase.TRAINING)
-    return (message,) if task else ()
+def _uploaded(training: Training, message: r.ModelUploaded, now: datetime) -> Events:
+    task = task_of(training, message, TaskState.OPEN, Phase.TRAINING)
+    if task is None:
+        return ()
+    refused = _without_loss(training, message)
+    return (message,) if refused is None else _gone_wrong(training, task, now, message, refused)
+
+
+def _without_loss(training: Training, message: r.ModelUploaded) -> r.UpdateRejected | None:
+    """Fair weights follow from the losses: an update without one is as good as a broken file."""
+    strategy = training.plan.strategy
+    if not isinstance(strategy, QFedAvg) or message.metrics.get(strategy.loss_metric, -1.0) >= 0:
+        return None
+    return r.UpdateRejected(
+        training_id=training.id,
+        task_id=message.task_id,
+        client_id=message.client_id,
+        round=message.round,
+        code="no_loss",
+        reason=f"QFedAvg needs the metric {strategy.loss_metric!r}, a number of 0 or more",
+    )
 
 
 def _inspected(training: Training, message: r.UpdateAccepted | r.UpdateRejected, now: datetime) -> Events:
-    task = _task(training, message, TaskState.UPLOADED, Phase.TRAINING)
+    task = task_of(training, message, TaskState.UPLOADED, Phase.TRAINING)
     if task is None:
         return ()
-    again = _reissue(training, task) if isinstance(message, r.UpdateRejected) else ()
-    return then((message, *again), training, lambda after: settle(after, now))
+    if isinstance(message, r.UpdateRejected):
+        return _gone_wrong(training, task, now, message)
+    return then((message,), training, lambda after: settle(after, now))
 
 
 def _failed(training: Training, message: r.TaskFailed, now: datetime) -> Events:
-    task = _task(training, message, TaskState.OPEN)
-    if task is None:
-        return ()
-    return then((message, *_reissue(training, task)), training, lambda after: settle(after, now))
+    task = task_of(training, message, TaskState.OPEN)
+    return _gone_wrong(training, task, now, message) if task else ()
+
+
+def _gone_wrong(training: Training, task: Task, now: datetime, *events: e.Event) -> Events:
+    return then((*events, *_reissue(training, task)), training, lambda after: settle(after, now))
 
 
 def _reissue(training: Training, task: Task) -> Events:
@@ -149,64 +157,11 @@ def _round_timed_out(training: Training, message: t.RoundTimedOut, now: datetime
     return then((closed,), training, lambda after: settle(after, now))
 
 
-# Aggregation
-
-
-def _aggregating(training: Training, number: int, epoch: int) -> bool:
-    current = training.round
-    return (
-        current is not None
-        and current.phase is Phase.AGGREGATING
-        and (current.number, training.epoch) == (number, epoch)
-    )
-
-
-def _reduced(training: Training, message: r.ShardReduced) -> Events:
-    if not _aggregating(training, message.round, message.epoch) or _is_publishing(training):
-        return ()
-    shards = current_round(training).shards
-    return (message,) if message.shard < len(shards) and not shards[message.shard] else ()
-
-
-def _lost(training: Training, message: r.UpdateLost, now: datetime) -> Events:
-    if not _aggregating(training, message.round, message.epoch) or all(current_round(training).shards):
-        return ()
-    task = _task(training, message, TaskState.ACCEPTED, Phase.AGGREGATING)
-    return then((message,), training, lambda after: close(after, now)) if task else ()
-
-
-def _is_publishing(training: Training) -> bool:
-    """A single shard is reduced by whoever publishes it."""
-    shards = current_round(training).shards
-    return len(shards) == 1 or all(shards)
-
-
-def _follows(next_: ModelRef, current: ModelRef) -> bool:
-    """Whether it can be the next version: the same model in a file of the same layout."""
-    return (next_.model_id, next_.version, next_.size, next_.header_size) == (
-        current.model_id,
-        current.version + 1,
-        current.size,
-        current.header_size,
-    )
-
-
-def _published(training: Training, message: r.ModelPublished, now: datetime) -> Events:
-    is_awaited = _aggregating(training, message.round, message.epoch) and _is_publishing(training)
-    if not is_awaited or not _follows(message.model, training.model):
-        return ()
-    aggregated = e.RoundAggregated(
-        training_id=training.id, round=message.round, epoch=message.epoch, model=message.model
-    )
-    following = evaluate if training.plan.evaluates(message.round) else advance
-    return then((aggregated,), training, lambda after: following(after, now))
-
-
 # Evaluation
 
 
 def _measured(training: Training, message: r.MetricsReported, now: datetime) -> Events:
-    task = _task(training, message, TaskState.OPEN, Phase.EVALUATING)
+    task = task_of(training, message, TaskState.OPEN, Phase.EVALUATING)
     return then((message,), training, lambda after: settle(after, now)) if task else ()
 
 
@@ -241,22 +196,3 @@ def _added(training: Training, message: c.AddParticipants) -> Events:
     new = tuple(sorted(set(message.clients) - set(training.participants)))
     is_room = len(training.participants) + len(new) <= MAX_CLIENTS
     return (e.ParticipantsAdded(training_id=training.id, clients=new),) if new and is_room else ()
-
-
-# Helpers
-
-
-def _task(
-    training: Training, message: TaskMessage, state: TaskState, phase: Phase | None = None
-) -> Task | None:
-    """The task a message is about, if it is in that state, that client's, and of the current phase."""
-    current = training.round
-    if current is None or (phase is not None and current.phase is not phase):
-        return None
-    task = current.tasks.get(message.task_id)
-    is_meant = (
-        task is not None
-        and task.state is state
-        and (task.client_id, current.number) == (message.client_id, message.round)
-    )
-    return task if is_meant else None

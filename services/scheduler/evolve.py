@@ -1,9 +1,9 @@
 """How a training changes: the only way is `evolve`."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from immutables import Map
 
@@ -14,8 +14,14 @@ from schemas.identity import task_id
 from schemas.ids import ClientId
 from schemas.message import TaskMessage
 from schemas.words import Phase, TaskKind, TrainingState
+from services.scheduler.chaining import links
 from services.scheduler.reducing import shard_count
-from services.scheduler.state import Round, Task, TaskState, Training
+from services.scheduler.selecting import after_evaluation
+from services.scheduler.state import Link, Round, Task, TaskState, Training
+
+Digest = TypeVar("Digest")
+
+_NOTHING: Mapping[ClientId, Link] = {}
 
 
 def fold(training: Training | None, events: Iterable[Event]) -> Training | None:
@@ -36,15 +42,15 @@ def evolve(training: Training | None, event: Event) -> Training:
 def _evolved(training: Training, event: Event) -> Training:  # noqa: C901, PLR0911, PLR0912 -- one case an event
     match event:
         case e.RoundStarted():
-            return _begin(training, event, TaskKind.TRAIN, event.attempt)
+            return _begin(training, event, TaskKind.TRAIN, event.attempt, _passed_on(training, event))
         case e.EvaluationStarted():
             return _begin(training, event, TaskKind.EVALUATE, 1)
         case e.TaskReissued():
-            return _with(training, Task(event.task_id, event.client_id, event.kind, event.issue))
+            return _reissued(training, event)
         case r.ModelUploaded():
             return _change(training, event, TaskState.UPLOADED, sha256=event.sha256, **_said(event))
         case r.UpdateAccepted():
-            return _change(training, event, TaskState.ACCEPTED, etag=event.etag, digests=event.digests)
+            return _change(training, event, TaskState.ACCEPTED, **_inspected(event))
         case r.MetricsReported():
             return _change(training, event, TaskState.REPORTED, **_said(event))
         case r.UpdateRejected() | r.TaskFailed() | r.UpdateLost():
@@ -56,18 +62,26 @@ def _evolved(training: Training, event: Event) -> Training:  # noqa: C901, PLR09
         case e.IntakeClosed():
             return _round(_cancelled(training), intake_is_open=False)
         case e.RoundClosed():
-            empty = ("",) * shard_count(training)
-            return replace(_round(training, phase=Phase.AGGREGATING, shards=empty), epoch=event.epoch)
+            return _closed(training, event)
+        case r.ShardMeasured():
+            return _round(
+                training, measured=_with_place(_current(training).measured, event.shard, event.digest)
+            )
+        case r.UpdatesChosen():
+            return _round(training, chosen=event.clients)
         case r.ShardReduced():
-            return _with_shard(training, event)
+            return _round(training, shards=_with_place(_current(training).shards, event.shard, event.digests))
         case e.RoundAggregated():
-            return replace(_round(training, phase=Phase.ENDED), model=event.model)
+            ended = _round(training, phase=Phase.ENDED)
+            return replace(ended, model=event.model, slots=event.state, chain=())
+        case e.RoundChained():
+            return replace(_round(training, phase=Phase.ENDED), chain=links(training))
         case e.RoundAbandoned():
             return _round(training, phase=Phase.ENDED)
         case e.EvaluationEnded():
-            return _round(_cancelled(training), phase=Phase.ENDED)
+            return _evaluated(_round(_cancelled(training), phase=Phase.ENDED), event)
         case e.TrainingCompleted():
-            return replace(training, state=TrainingState.COMPLETED)
+            return _ended(training, TrainingState.COMPLETED, event.reason)
         case e.TrainingFailed():
             return _ended(training, TrainingState.FAILED, event.reason)
         case e.TrainingAborted():
@@ -81,7 +95,11 @@ def _evolved(training: Training, event: Event) -> Training:  # noqa: C901, PLR09
 
 
 def _begin(
-    training: Training, event: e.RoundStarted | e.EvaluationStarted, kind: TaskKind, attempt: int
+    training: Training,
+    event: e.RoundStarted | e.EvaluationStarted,
+    kind: TaskKind,
+    attempt: int,
+    passed_on: Mapping[ClientId, Link] = _NOTHING,
 ) -> Training:
     ids = {client: task_id(training.id, kind, event.round, attempt, client, 1) for client in event.clients}
     begun = Round(
@@ -89,15 +107,38 @@ def _begin(
         attempt=attempt,
         phase=Phase.TRAINING if kind is TaskKind.TRAIN else Phase.EVALUATING,
         clients=event.clients,
-        tasks=Map({ids[client]: Task(ids[client], client, kind, 1) for client in event.clients}),
+        tasks=Map(
+            {
+                ids[client]: Task(ids[client], client, kind, 1, goes_on_with=passed_on.get(client))
+                for client in event.clients
+            }
+        ),
         deadline_at=event.deadline_at,
         open=len(event.clients),
     )
     return replace(training, round=begun)
 
 
+def _passed_on(training: Training, event: e.RoundStarted) -> Mapping[ClientId, Link]:
+    """In a daisy chain: with what each client goes on."""
+    if not event.continues:
+        return _NOTHING
+    link_of = {link.task_id: link for link in training.chain}
+    return {client: link_of[task] for client, task in zip(event.clients, event.continues, strict=True)}
+
+
+def _reissued(training: Training, event: e.TaskReissued) -> Training:
+    replaced = _current(training).tasks[event.replaces]
+    again = Task(event.task_id, event.client_id, event.kind, event.issue, goes_on_with=replaced.goes_on_with)
+    return _with(training, again)
+
+
 def _said(event: r.ModelUploaded | r.MetricsReported) -> dict[str, object]:
     return {"num_examples": event.num_examples, "metrics": tuple(sorted(event.metrics.items()))}
+
+
+def _inspected(event: r.UpdateAccepted) -> dict[str, object]:
+    return event.model_dump(include={"etag", "digests", "norm", "distance", "tensors"})
 
 
 def _current(training: Training) -> Round:
@@ -133,11 +174,24 @@ def _without(training: Training, client: ClientId) -> Training:
     return replace(training, participants=training.participants[:place] + training.participants[place + 1 :])
 
 
-def _with_shard(training: Training, event: r.ShardReduced) -> Training:
-    shards = list(_current(training).shards)
-    shards[event.shard] = event.digest
-    return _round(training, shards=tuple(shards))
+def _closed(training: Training, event: e.RoundClosed) -> Training:
+    """Nothing is in yet, whatever came in for an earlier close."""
+    count = shard_count(training)
+    measured = ("",) * count if training.plan.strategy.chooses else ()
+    closed = _round(training, phase=Phase.AGGREGATING, measured=measured, chosen=(), shards=((),) * count)
+    return replace(closed, epoch=event.epoch)
 
 
-def _ended(training: Training, state: TrainingState, reason: str) -> Training:
+def _with_place(digests: tuple[Digest, ...], place: int, digest: Digest) -> tuple[Digest, ...]:
+    return (*digests[:place], digest, *digests[place + 1 :])
+
+
+def _evaluated(training: Training, event: e.EvaluationEnded) -> Training:
+    by = training.plan.best
+    if by is None:
+        return training
+    return replace(training, best=after_evaluation(training.best, by, training.model, event.metrics))
+
+
+def _ended(training: Training, state: TrainingState, reason: str | None) -> Training:
     return replace(training, state=state, reason=reason)

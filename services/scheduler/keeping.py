@@ -21,7 +21,7 @@ WITH forgotten AS (
 )
 UPDATE trainings
 SET seq = :seq, state = :state, reason = :reason, round = :round, attempt = :attempt, phase = :phase,
-    arrived = :arrived, expected = :expected, updated_at = :now,
+    arrived = :arrived, expected = :expected, best_version = :best_version, updated_at = :now,
     snapshot = coalesce(:snapshot, snapshot),
     snapshot_seq = CASE WHEN :snapshot IS NULL THEN snapshot_seq ELSE :seq END
 WHERE id = :training AND :seq > 0
@@ -46,5 +46,6 @@ WHERE id = :training AND :seq > 0
     bindparam("phase", type_=Text),
     bindparam("arrived", type_=Integer),
     bindparam("expected", type_=Integer),
+    bindparam("best_version", type_=Integer),
     bindparam("snapshot", type_=LargeBinary),
 )

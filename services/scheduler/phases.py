@@ -9,10 +9,13 @@ from math import ceil, isfinite
 from schemas import events as e
 from schemas.events import Event
 from schemas.ids import ClientId
-from schemas.message import MAX_METRICS
+from schemas.message import MAX_METRICS, TaskMessage
 from schemas.plan import Plan
+from schemas.strategies import MAX_COMPARED, Strategy
 from schemas.words import Phase
+from services.scheduler.chaining import continued, going_on
 from services.scheduler.evolve import fold
+from services.scheduler.selecting import why_stop
 from services.scheduler.state import Round, Task, TaskState, Training
 
 Events = tuple[Event, ...]
@@ -21,27 +24,45 @@ _TOLD = 20  # so many missing clients are named in a sentence
 
 
 def begin(training: Training, number: int, attempt: int, now: datetime) -> Events:
-    policy = training.plan.participation
-    if len(training.participants) < policy.min_clients:
-        left = len(training.participants)
-        reason = f"round {number} needs {policy.min_clients} participants and {left} are left"
+    """In a daisy chain those go on whose updates were passed on; otherwise the clients are drawn anew."""
+    plan = training.plan
+    able = going_on(training) if training.chain else training.participants
+    if len(able) < plan.quorum:
+        reason = _too_few(plan, number, len(able))
         return (e.TrainingFailed(training_id=training.id, reason=reason),)
+    clients = able if training.chain else drawn(plan, able, number, attempt)
     return (
         e.RoundStarted(
             training_id=training.id,
             round=number,
             attempt=attempt,
-            clients=drawn(training.plan, training.participants, number, attempt),
-            deadline_at=now + timedelta(seconds=policy.round_deadline_s),
+            clients=clients,
+            deadline_at=now + timedelta(seconds=plan.participation.round_deadline_s),
+            continues=continued(plan, training.chain, clients, number, attempt) if training.chain else (),
         ),
     )
 
 
+def _too_few(plan: Plan, number: int, left: int) -> str:
+    if plan.quorum > plan.participation.min_clients:
+        needs = f"{rule_named(plan.strategy)} needs at least {plan.quorum} updates"
+        return f"{needs}, and for round {number} {left} participants are left"
+    return f"round {number} needs {plan.quorum} participants and {left} are left"
+
+
+def rule_named(strategy: Strategy) -> str:
+    """With the options that its least number of updates follows from: `Bulyan with f=1`."""
+    options = {name: getattr(strategy, name) for name in ("f", "k") if hasattr(strategy, name)}
+    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"{strategy.name} with {told}" if told else strategy.name
+
+
 def drawn(plan: Plan, participants: tuple[ClientId, ...], number: int, attempt: int) -> tuple[ClientId, ...]:
     """The clients of one attempt of a round, sorted: a drawing of lots that the plan's seed decides."""
-    policy = plan.participation
-    share = round(policy.fraction * len(participants), 6)  # 0.07 of 100 is 7, not 7.000000000000001
-    count = max(policy.min_clients, ceil(share))
+    share = round(plan.participation.fraction * len(participants), 6)  # 0.07 of 100: 7, not 7.000000000000001
+    count = max(plan.quorum, ceil(share))
+    if plan.strategy.chooses:
+        count = min(count, MAX_COMPARED)
     lot = f"{plan.seed}/{number}/{attempt}"
     by_lot = sorted(participants, key=lambda client: hashlib.sha256(f"{lot}/{client}".encode()).digest())
     return tuple(sorted(by_lot[:count]))
@@ -60,9 +81,11 @@ def settle(training: Training, now: datetime) -> Events:
 
 
 def close(training: Training, now: datetime) -> Events:
-    current = current_round(training)
-    if current.accepted < training.plan.participation.min_clients:
+    current, strategy = current_round(training), training.plan.strategy
+    if current.accepted < training.plan.quorum:
         return _abandon(training, now)
+    if not strategy.aggregates(current.number):
+        return _chain(training, now)
     return (
         e.RoundClosed(
             training_id=training.id,
@@ -74,13 +97,26 @@ def close(training: Training, now: datetime) -> Events:
     )
 
 
+def _chain(training: Training, now: datetime) -> Events:
+    current = current_round(training)
+    accepted = current.in_state(TaskState.ACCEPTED)
+    chained = e.RoundChained(
+        training_id=training.id,
+        round=current.number,
+        attempt=current.attempt,
+        accepted=tuple(task.id for task in accepted),
+        metrics=weighted_metrics(accepted),
+    )
+    return then((chained,), training, lambda after: advance(after, now))
+
+
 def _abandon(training: Training, now: datetime) -> Events:
     current, policy = current_round(training), training.plan.participation
     accepted = {task.client_id for task in current.in_state(TaskState.ACCEPTED)}
     missing = tuple(client for client in current.clients if client not in accepted)
     reason = (
         f"round {current.number}, attempt {current.attempt} of {policy.round_attempts}: "
-        f"{current.accepted} of at least {policy.min_clients} updates; missing: {_named(missing)}"
+        f"{current.accepted} of at least {training.plan.quorum} updates; missing: {_named(missing)}"
     )
     abandoned = e.RoundAbandoned(
         training_id=training.id,
@@ -143,9 +179,14 @@ def weighted_metrics(tasks: tuple[Task, ...]) -> dict[str, float]:
 
 def advance(training: Training, now: datetime) -> Events:
     following = current_round(training).number + 1
-    if following < training.plan.rounds:
+    is_last = following == training.plan.rounds
+    why = None if is_last else why_stop(training.best, training.plan.best)
+    if not is_last and why is None:
         return begin(training, following, 1, now)
-    return (e.TrainingCompleted(training_id=training.id, model=training.model),)
+    completed = e.TrainingCompleted(
+        training_id=training.id, model=training.model, best=training.best.model, reason=why
+    )
+    return (completed,)
 
 
 def then(events: Events, training: Training | None, following: Callable[[Training], Events]) -> Events:
@@ -158,6 +199,22 @@ def then(events: Events, training: Training | None, following: Callable[[Trainin
 def current_round(training: Training) -> Round:
     assert training.round is not None, "only asked within a round"
     return training.round
+
+
+def task_of(
+    training: Training, message: TaskMessage, state: TaskState, phase: Phase | None = None
+) -> Task | None:
+    """The task a message is about, if it is in that state, that client's, and of the current phase."""
+    current = training.round
+    if current is None or (phase is not None and current.phase is not phase):
+        return None
+    task = current.tasks.get(message.task_id)
+    is_meant = (
+        task is not None
+        and task.state is state
+        and (task.client_id, current.number) == (message.client_id, message.round)
+    )
+    return task if is_meant else None
 
 
 def _named(clients: tuple[ClientId, ...]) -> str:

@@ -18,6 +18,7 @@ Statement = tuple[Executable, list[dict[str, Any]]]
 
 ABANDONED = "abandoned"
 AGGREGATED = "aggregated"
+CHAINED = "chained"
 
 
 def projected(training: Training, events: Iterable[Recorded], now: datetime) -> Iterator[Statement]:
@@ -38,6 +39,7 @@ def projected(training: Training, events: Iterable[Recorded], now: datetime) -> 
 def summary(training: Training | None) -> dict[str, Any]:
     """The training's own row; before its first event (`seq` 0) there is nothing to say."""
     current = training.round if training else None
+    best = training.best.model if training else None
     is_over = training is None or training.is_over
     return {
         "seq": training.seq if training else 0,
@@ -48,6 +50,7 @@ def summary(training: Training | None) -> dict[str, Any]:
         "phase": current.phase.value if current and not is_over else None,
         "arrived": current.arrived if current else 0,
         "expected": len(current.clients) if current else 0,
+        "best_version": best.version if best else None,
     }
 
 
@@ -58,13 +61,14 @@ def _of_event(  # noqa: C901 -- one case an event
         case e.RoundStarted():
             yield _round_started(event, now)
         case e.RoundClosed():
-            yield _closed(training, event)
+            yield _closed(event)
         case e.RoundAbandoned():
             yield _round(event.training_id, event.round, state=ABANDONED, ended_at=now)
+        case e.RoundChained():
+            taken = {"arrived": len(event.accepted), "accepted": len(event.accepted)}
+            yield _trained(event, state=CHAINED, ended_at=now, **taken)
         case e.RoundAggregated():
-            yield _round(
-                event.training_id, event.round, state=AGGREGATED, sha256=event.model.sha256, ended_at=now
-            )
+            yield _trained(event, state=AGGREGATED, sha256=event.model.sha256, ended_at=now)
             yield from _new_version(event)
         case e.EvaluationEnded():
             yield _round(event.training_id, event.round, metrics=dict(event.metrics))
@@ -106,9 +110,13 @@ def _round(training: object, number: int, **changes: object) -> Statement:
     return update(rounds).where(*chosen).values(**changes), []
 
 
+def _trained(event: e.RoundAggregated | e.RoundChained, **changes: object) -> Statement:
+    return _round(event.training_id, event.round, train_metrics=dict(event.metrics), **changes)
+
+
 def _new_version(event: e.RoundAggregated) -> Iterator[Statement]:
-    model = event.model
-    row = {**model.model_dump(), "training_id": event.training_id}
+    model, state = event.model, [part.model_dump(mode="json") for part in event.state]
+    row = {**model.model_dump(), "training_id": event.training_id, "state": state}
     yield upsert(model_versions).values(row).on_conflict_do_nothing(), []
     yield update(models).where(models.c.id == model.model_id).values(version=model.version), []
 
@@ -116,14 +124,15 @@ def _new_version(event: e.RoundAggregated) -> Iterator[Statement]:
 def _measured(
     training: Training, event: r.ModelUploaded | r.MetricsReported, identifier: str, now: datetime
 ) -> list[dict[str, Any]]:
-    """`step` is the version that was measured; for a training's own metrics, the one they lead to."""
+    """`step` is the version that was measured; for a round's own metrics, the one they lead to."""
+    step = training.plan.strategy.versions_before(event.round) + 1
     return [
         {
             "model_id": training.model.model_id,
             "identifier": identifier,
             "key": name,
             "value_float": value,
-            "step": event.round + 1,
+            "step": step,
             "reporter_id": event.client_id,
             "at": now,
         }
@@ -131,8 +140,8 @@ def _measured(
     ]
 
 
-def _closed(training: Training, event: e.RoundClosed) -> Statement:
-    current = training.round
-    arrived = current.arrived if current else len(event.accepted)
-    changes = {"arrived": arrived, "accepted": len(event.accepted), "state": Phase.AGGREGATING.value}
-    return _round(event.training_id, event.round, **changes)
+def _closed(event: e.RoundClosed) -> Statement:
+    count = len(event.accepted)
+    return _round(
+        event.training_id, event.round, arrived=count, accepted=count, state=Phase.AGGREGATING.value
+    )

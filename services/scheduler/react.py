@@ -1,19 +1,19 @@
 """What must be asked of whom because something has happened."""
 
-import hashlib
-
 from schemas import commands as c
 from schemas import events as e
 from schemas import keys
 from schemas import reports as r
 from schemas.events import Event
 from schemas.identity import order_id, task_order_id
-from schemas.ids import ClientId, MessageId, TaskId
+from schemas.ids import ClientId, TaskId
 from schemas.timers import EvaluationTimedOut, RoundTimedOut
-from schemas.words import Outcome, TaskKind
-from services.scheduler.orders import ClearTimer, Order, Send, SetTimer, Settle, SettleAll, StoreObject
-from services.scheduler.reducing import plan_of, shard_bytes
+from schemas.weights import ModelRef
+from schemas.words import Outcome, Slot, TaskKind
+from services.scheduler.orders import ClearTimer, Order, Send, SetTimer, Settle, SettleAll
+from services.scheduler.reducing import extra_of
 from services.scheduler.state import Round, TaskState, Training
+from services.scheduler.workers import begin_stage, go_on, inspect, inspection, orders_of, publication
 
 
 def react(training: Training, event: Event) -> tuple[Order, ...]:  # noqa: C901, PLR0911, PLR0912 -- one case an event
@@ -30,29 +30,27 @@ def react(training: Training, event: Event) -> tuple[Order, ...]:  # noqa: C901,
         case e.TaskReissued():
             return (_ask(training, event.kind, event.task_id, event.client_id),)
         case r.ModelUploaded():
-            return Settle((task_order_id(event.task_id),)), _inspect(training, event)
+            return Settle((task_order_id(event.task_id),)), inspect(training, event)
         case r.MetricsReported() | r.TaskFailed():
             return (Settle((task_order_id(event.task_id),)),)
         case r.UpdateAccepted() | r.UpdateRejected():
-            return (Settle((_inspection(event.task_id),)),)
+            return (Settle((inspection(event.task_id),)),)
         case e.IntakeClosed() | e.EvaluationEnded():
             return (ClearTimer(), *_cancel(training, "the deadline has passed"))
         case e.ParticipantRemoved():
             return _dismiss(training, event)
         case e.RoundClosed():
-            return ClearTimer(), *_reduce(training)
-        case r.ShardReduced():
-            return Settle((_shard_order(training, event.shard),)), *_publish_when_whole(training)
+            return ClearTimer(), *begin_stage(training)
+        case r.ShardMeasured() | r.UpdatesChosen() | r.ShardReduced():
+            return go_on(training, event)
         case r.UpdateLost():
-            shards = range(len(_round(training).shards))
-            orders = (_publication(training), *(_shard_order(training, shard) for shard in shards))
-            return (Settle(orders),)
-        case e.RoundAbandoned():
+            return (Settle(orders_of(training)),)
+        case e.RoundAbandoned() | e.RoundChained():
             return (ClearTimer(),)
         case e.RoundAggregated():
-            return (Settle((_publication(training),)),)
+            return (Settle((publication(training),)),)
         case e.TrainingCompleted():
-            return _tell_all(training, Outcome.COMPLETED)
+            return _tell_all(training, Outcome.COMPLETED, event.reason)
         case e.TrainingFailed():
             return _tell_all(training, Outcome.FAILED, event.reason)
         case e.TrainingAborted():
@@ -83,6 +81,7 @@ def _ask(training: Training, kind: TaskKind, task: TaskId, client: ClientId) -> 
                 deadline_at=current.deadline_at,
             ),
         )
+    plan = training.plan
     return Send(
         task_order_id(task),
         c.TrainRound(
@@ -91,11 +90,24 @@ def _ask(training: Training, kind: TaskKind, task: TaskId, client: ClientId) -> 
             client_id=client,
             round=current.number,
             attempt=current.attempt,
-            model=training.model,
-            config=training.plan.config,
+            model=_model_for(training, task),
+            update=plan.update,
+            partial=plan.partial,
+            extra=extra_of(training),
+            state=next((part for part in training.slots if part.slot is Slot.CONTROL), None),
+            config=plan.config_of(current.number),
             deadline_at=current.deadline_at,
         ),
     )
+
+
+def _model_for(training: Training, task: TaskId) -> ModelRef:
+    """In a daisy chain it is another client's update: a file of the same layout."""
+    link = _round(training).tasks[task].goes_on_with
+    if link is None:
+        return training.model
+    key = keys.update(training.id, link.round, link.task_id)
+    return training.model.model_copy(update={"key": key, "sha256": link.sha256})
 
 
 def _cancel(training: Training, reason: str) -> tuple[Order, ...]:
@@ -138,85 +150,6 @@ def _tell(training: Training, client: ClientId, outcome: Outcome, reason: str | 
     )
     told = order_id(training.id, client, "TrainingEnded", training.seq)  # a client may leave more than once
     return Send(told, notice, until_answered=False)
-
-
-# Aggregator
-
-
-def _inspect(training: Training, event: r.ModelUploaded) -> Send:
-    command = c.InspectUpdate(
-        training_id=training.id,
-        task_id=event.task_id,
-        client_id=event.client_id,
-        round=event.round,
-        key=keys.update(training.id, event.round, event.task_id),
-        sha256=event.sha256,
-        model=training.model,
-        shard_bytes=shard_bytes(training),
-    )
-    return Send(_inspection(event.task_id), command)
-
-
-def _reduce(training: Training) -> tuple[Order, ...]:
-    """A command per shard; a single shard is reduced by whoever publishes it."""
-    key, body = _plan_object(training)
-    stored = StoreObject(order_id(key), key, body)
-    shards = range(len(_round(training).shards))
-    if len(shards) == 1:
-        return stored, _publish(training, ())
-    sha256 = hashlib.sha256(body).hexdigest()
-    return stored, *(_reduce_shard(training, key, sha256, shard) for shard in shards)
-
-
-def _reduce_shard(training: Training, plan: str, sha256: str, shard: int) -> Send:
-    command = c.ReduceShard(
-        training_id=training.id,
-        round=_round(training).number,
-        epoch=training.epoch,
-        plan=plan,
-        plan_sha256=sha256,
-        shard=shard,
-    )
-    return Send(_shard_order(training, shard), command)
-
-
-def _publish_when_whole(training: Training) -> tuple[Send, ...]:
-    shards = _round(training).shards
-    return (_publish(training, shards),) if all(shards) else ()
-
-
-def _publish(training: Training, shards: tuple[str, ...]) -> Send:
-    key, body = _plan_object(training)
-    command = c.PublishModel(
-        training_id=training.id,
-        round=_round(training).number,
-        epoch=training.epoch,
-        model=training.model,
-        plan=key,
-        plan_sha256=hashlib.sha256(body).hexdigest(),
-        shards=shards,
-    )
-    return Send(_publication(training), command)
-
-
-def _plan_object(training: Training) -> tuple[str, bytes]:
-    key = keys.reduce_plan(training.id, _round(training).number, training.epoch)
-    return key, plan_of(training).model_dump_json().encode()
-
-
-# The ids of commands, by which their answers find them
-
-
-def _inspection(task: TaskId) -> MessageId:
-    return order_id(task, "InspectUpdate")
-
-
-def _shard_order(training: Training, shard: int) -> MessageId:
-    return order_id(training.id, _round(training).number, training.epoch, "ReduceShard", shard)
-
-
-def _publication(training: Training) -> MessageId:
-    return order_id(training.id, _round(training).number, training.epoch, "PublishModel")
 
 
 def _round(training: Training) -> Round:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter
 from schemas.identity import task_id
 from schemas.ids import ClientId, TaskId, TrainingId
 from schemas.plan import Plan
-from schemas.weights import ModelRef
+from schemas.weights import ModelRef, State
 from schemas.words import Phase, TaskKind, TrainingState
 
 
@@ -22,6 +22,16 @@ class TaskState(StrEnum):
     REPORTED = "reported"
     CANCELLED = "cancelled"  # nobody waits for it any more
     OUT = "out"  # failed, rejected, lost, or the client has left
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An accepted update of a daisy chain: somebody else goes on with it."""
+
+    client_id: ClientId  # whose update it is
+    task_id: TaskId
+    round: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,19 @@ class Task:
     num_examples: int = 0
     metrics: tuple[tuple[str, float], ...] = ()
     digests: tuple[str, ...] = ()
+    norm: float = 0.0
+    distance: float | None = None
+    tensors: tuple[int, ...] | None = None
+    goes_on_with: Link | None = None  # in a daisy chain; otherwise it starts from the current model
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The version with the best metric so far, and how many evaluations have found no better one since."""
+
+    model: ModelRef | None = None
+    value: float | None = None
+    evaluations_since: int = 0
 
 
 _TASKS = TypeAdapter(tuple[Task, ...])
@@ -73,7 +96,10 @@ class Round:
     accepted: int = 0
     reported: int = 0
     intake_is_open: bool = True
-    shards: tuple[str, ...] = ()  # while aggregating: the digest of each shard, "" while it is not in
+    # while aggregating
+    measured: tuple[str, ...] = ()  # the digest of each measured shard, "" while it is not in
+    chosen: tuple[ClientId, ...] = ()  # whose updates the strategy keeps, once it has chosen
+    shards: tuple[tuple[str, ...], ...] = ()  # the digests of each reduced shard's parts, () while not in
 
     @property
     def arrived(self) -> int:
@@ -107,7 +133,10 @@ class Training:
     model: ModelRef  # the newest published version
     participants: tuple[ClientId, ...]  # sorted
     state: TrainingState = TrainingState.RUNNING
+    slots: State = ()  # the strategy's own state, as committed with `model`
     round: Round | None = None
+    chain: tuple[Link, ...] = ()  # what the newest round has left in place of a model, sorted by client
+    best: Best = Best()
     epoch: int = 0  # of the newest close of any round; never goes back
     reason: str | None = None
     seq: int = 0

@@ -20,8 +20,10 @@ from schemas.envelope import Envelope, enclose, encode
 from schemas.events import Event
 from schemas.ids import MessageId
 from schemas.message import Message
+from schemas.plan import BestModel
 from schemas.routing import members
-from schemas.words import Outcome, TaskKind
+from schemas.strategies import FedAdam
+from schemas.words import Extra, Outcome, Slot, TaskKind, UpdateKind
 from tests import builders as b
 from tests.builders import ANA, BEN, CLEO, NOON, TRAINING
 
@@ -36,11 +38,21 @@ DIRECTIONS: Mapping[str, Any] = {
     "timers": t.TimerMessage,
 }
 SOON = NOON + timedelta(minutes=1)
-PLAN = b.a_plan(rounds=3, evaluate_every=1, min_clients=2, fraction=0.5, config={"lr": 0.1, "epochs": 2})
+PLAN = b.a_plan(
+    rounds=3,
+    evaluate_every=1,
+    min_clients=2,
+    fraction=0.5,
+    config={"lr": 0.1, "epochs": 2},
+    strategy=FedAdam(eta=0.01),
+    norm_clip=5.0,
+    best=BestModel(metric="auc", patience=2),
+)
 ACCESS = c.Access(
     download_url="https://store.example/models/0?signature=a",
     upload_url="https://store.example/updates/0?signature=b",
     upload_headers={"if-none-match": "*"},
+    state_url="https://store.example/state/0?signature=c",
     expires_at=SOON,
 )
 TASK: dict[str, Any] = {
@@ -64,31 +76,57 @@ _ALL: tuple[Message, ...] = (
     b.abort(),
     b.add(CLEO),
     b.remove(CLEO),
-    c.TrainRound(**ORDER, attempt=1, access=ACCESS),
-    c.EvaluateModel(**ORDER, access=ACCESS.model_copy(update={"upload_url": None, "upload_headers": {}})),
+    c.TrainRound(
+        **ORDER,
+        attempt=1,
+        update=UpdateKind.DELTA,
+        partial=True,
+        extra=Extra.CONTROL,
+        state=b.a_state(Slot.CONTROL)[0],
+        access=ACCESS,
+    ),
+    c.EvaluateModel(**ORDER, access=c.Access(download_url=ACCESS.download_url, expires_at=ACCESS.expires_at)),
     c.CancelTask(**TASK, reason="the deadline has passed"),
     c.TrainingEnded(training_id=TRAINING, client_id=ANA, outcome=Outcome.COMPLETED, model=b.a_model(3)),
     c.InspectUpdate(
-        **TASK, key="updates/0.safetensors", sha256=b.digest_of(1), model=b.a_model(), shard_bytes=8
+        **TASK,
+        key="updates/0.safetensors",
+        sha256=b.digest_of(1),
+        model=b.a_model(),
+        update=UpdateKind.DELTA,
+        partial=True,
+        extra=Extra.CONTROL,
+        measures=True,
+        shard_bytes=8,
     ),
     c.MeasureShard(**REDUCTION, shard=1),
     c.ChooseUpdates(**REDUCTION, shards=(b.digest_of(0), b.digest_of(1))),
     c.ReduceShard(**REDUCTION, shard=1),
-    c.PublishModel(**REDUCTION, model=b.a_model(), shards=((b.digest_of(0),), (b.digest_of(1),))),
+    c.PublishModel(
+        **REDUCTION,
+        model=b.a_model(),
+        shards=tuple((b.digest_of(shard), b.digest_of(shard, "v")) for shard in range(2)),
+    ),
     b.uploaded(ANA).model_copy(update={"metrics": {"loss": 0.25, "accuracy": 1.0}}),
     b.measured(ANA, metrics={"loss": 1e-300, "auc": 0.75}),
     b.failed(ANA),
     b.refused(ANA),
     r.Heartbeat(client_id=ANA, tasks=(b.a_task(ANA),), leaving=True, version="0.1.0"),
-    b.accepted(ANA),
+    b.accepted(ANA, distance=0.5, tensors=(0, 2)),
     b.rejected(ANA),
     b.lost(ANA),
     b.measured_shard(1),
     b.chosen(ANA, BEN),
-    b.reduced(1),
-    b.published(),
+    b.reduced(1, Slot.M, Slot.V),
+    b.published(Slot.M, Slot.V),
     e.TrainingStarted(training_id=TRAINING, plan=PLAN, model=b.a_model(), participants=(ANA, BEN)),
-    e.RoundStarted(**ROUND, attempt=1, clients=(ANA, BEN), deadline_at=SOON),
+    e.RoundStarted(
+        **ROUND,
+        attempt=1,
+        clients=(ANA, BEN),
+        deadline_at=SOON,
+        continues=(b.a_task(BEN, round=1), b.a_task(ANA, round=1)),
+    ),
     e.TaskReissued(
         **{**TASK, "task_id": b.a_task(ANA, issue=2)}, kind=TaskKind.TRAIN, issue=2, replaces=b.a_task(ANA)
     ),
@@ -96,12 +134,16 @@ _ALL: tuple[Message, ...] = (
     e.ParticipantRemoved(training_id=TRAINING, client_id=BEN, reason="not with our data"),
     e.IntakeClosed(**ROUND, attempt=1, missing=(BEN,)),
     e.RoundClosed(**ROUND, attempt=1, epoch=1, accepted=(b.a_task(ANA),)),
-    e.RoundChained(**ROUND, attempt=1, accepted=(b.a_task(ANA),)),
+    e.RoundChained(**ROUND, attempt=1, accepted=(b.a_task(ANA),), metrics={"loss": 0.25}),
     e.RoundAbandoned(**ROUND, attempt=1, reason="1 of at least 2 updates", missing=(BEN,)),
-    e.RoundAggregated(**ROUND, epoch=1, model=b.a_model(1)),
+    e.RoundAggregated(
+        **ROUND, epoch=1, model=b.a_model(1), state=b.a_state(Slot.M, Slot.V), metrics={"loss": 0.25}
+    ),
     e.EvaluationStarted(**ROUND, clients=(ANA, BEN), deadline_at=SOON),
     e.EvaluationEnded(**ROUND, metrics={"loss": 0.5}, num_examples=20, missing=()),
-    e.TrainingCompleted(training_id=TRAINING, model=b.a_model(3)),
+    e.TrainingCompleted(
+        training_id=TRAINING, model=b.a_model(3), best=b.a_model(1), reason="no better auc in 2 evaluations"
+    ),
     e.TrainingFailed(training_id=TRAINING, reason="too few updates", missing=(BEN,)),
     e.TrainingAborted(training_id=TRAINING, reason="no longer needed"),
     b.round_timed_out(),

@@ -225,6 +225,15 @@ def test_a_ticket_lets_in_the_one_upload_it_was_made_for(
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("size", [9, 10_000])
+def test_a_ticket_without_a_size_lets_in_one_of_any(
+    s3: ObjectStoreSettings, s3_objects: MinioObjects, key: str, now: datetime, size: int
+) -> None:
+    assert used(TicketOffice(s3).upload(key, None, now, 60), content(size)) == 200
+    assert read(s3_objects, key) == content(size)
+
+
+@pytest.mark.integration
 def test_an_upload_ticket_is_good_for_nothing_else(
     s3: ObjectStoreSettings, s3_objects: MinioObjects, key: str, now: datetime
 ) -> None:

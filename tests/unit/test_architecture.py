@@ -19,7 +19,10 @@ DEPLOYABLES = (
     "agents.client.__main__",
     "agents.operator.__main__",
 )
-SCHEDULER = ("state", "evolve", "decide", "phases", "react", "orders", "reducing", "saga", "posting")
+SCHEDULER = (
+    *("state", "evolve", "decide", "phases", "aggregating", "chaining", "selecting"),
+    *("react", "workers", "orders", "reducing", "saga", "posting"),
+)
 AGGREGATOR = ("admission", "fedavg", "inspection", "means", "numbers", "rounding", "runs", "spans")
 WEIGHTS = ("header", "layout", "arrays", "compare", "pickles", "refusals")
 PURE = (

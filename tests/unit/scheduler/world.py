@@ -108,7 +108,7 @@ def answer(command: ClientCommand | AggregatorCommand, mood: Mood = "well") -> I
                 round=command.round,
                 epoch=command.epoch,
                 shard=command.shard,
-                digest=digest_of(command.epoch, command.shard),
+                digests=(digest_of(command.epoch, command.shard),),
             )
         case c.PublishModel():
             version = command.model.version + 1
