@@ -19,13 +19,15 @@ from infra.broker.topology import Queue
 from infra.objects.minio_objects import MinioObjects
 from infra.objects.store import fetch
 from infra.objects.tickets import TicketOffice
+from schemas import keys
 from schemas.commands import Access, TrainRound
 from schemas.envelope import Envelope, decode, enclose, encode
 from schemas.ids import ClientId, MessageId, ModelId, TaskId, TrainingId
 from schemas.message import Message
 from schemas.reports import ClientReport, Heartbeat
 from schemas.routing import FROM_CLIENTS, TO_CLIENTS
-from schemas.weights import ModelRef
+from schemas.weights import ModelRef, StateRef
+from schemas.words import Extra, Slot
 from tests.unit.client.builders import MODEL_BYTES
 
 Said = Envelope[Message]
@@ -83,9 +85,15 @@ class Platform:
         assert self.ear
         return (await self.ear.queue_declare(queue, passive=True)).message_count or 0
 
-    def an_order(self, deadline_s: float = 60, model: bytes = MODEL_BYTES) -> TrainRound:
-        """To train a model that is in the store."""
-        key = f"models/{self.training}/0.safetensors"
+    def an_order(
+        self,
+        deadline_s: float = 60,
+        model: bytes = MODEL_BYTES,
+        state: bytes | None = None,
+        extra: Extra | None = None,
+    ) -> TrainRound:
+        """To train a model that is in the store, the strategy's state beside it."""
+        key = keys.model_version(self.training, 0, 1)
         self.objects.put(key, [model], len(model))
         return TrainRound(
             training_id=self.training,
@@ -101,20 +109,35 @@ class Platform:
                 size=len(model),
                 header_size=8 + int.from_bytes(model[:8], "little"),
             ),
+            extra=extra,
+            state=self._stored_state(state) if state else None,
             config={},
             deadline_at=datetime.now(UTC) + timedelta(seconds=deadline_s),
         )
 
-    def ticketed(self, order: TrainRound, *, can_upload: bool = True) -> TrainRound:
+    def _stored_state(self, content: bytes) -> StateRef:
+        key = keys.state(self.training, 0, 1, Slot.CONTROL)
+        self.objects.put(key, [content], len(content))
+        sha256 = hashlib.sha256(content).hexdigest()
+        return StateRef(slot=Slot.CONTROL, key=key, sha256=sha256, size=len(content))
+
+    def ticketed(self, order: TrainRound, *expired: str) -> TrainRound:
+        """With URLs for everything; of `model`, `state` and `update` those named are past their time."""
         now = datetime.now(UTC)
-        signed_at = now if can_upload else now - timedelta(hours=2)
-        download = self.tickets.download(order.model.key, now, 600)
-        upload = self.tickets.upload(self.update_key(order), order.model.size, signed_at, 600)
+
+        def signed_at(what: str) -> datetime:
+            return now - timedelta(hours=2) if what in expired else now
+
+        download = self.tickets.download(order.model.key, signed_at("model"), 600)
+        size = None if order.extra or order.partial else order.model.size
+        upload = self.tickets.upload(self.update_key(order), size, signed_at("update"), 600)
+        state = order.state and self.tickets.download(order.state.key, signed_at("state"), 600)
         access = Access(
             download_url=download.url.get_secret_value(),
             upload_url=upload.url.get_secret_value(),
             upload_headers=upload.headers,
-            expires_at=download.expires_at,
+            state_url=state.url.get_secret_value() if state else None,
+            expires_at=now + timedelta(seconds=600),
         )
         return order.model_copy(update={"access": access})
 
@@ -122,7 +145,7 @@ class Platform:
         return fetch(self.objects, self.update_key(order), 2**20)
 
     def update_key(self, order: TrainRound) -> str:
-        return f"updates/{order.training_id}/{order.task_id}.safetensors"
+        return keys.update(order.training_id, order.round, order.task_id)
 
     async def send(self, command: Message, body: bytes | None = None) -> None:
         envelope = enclose(command, id=MessageId(uuid4()), source="scheduler", time=datetime.now(UTC))

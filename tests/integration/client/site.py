@@ -82,10 +82,11 @@ class Agent:
     async def until_step(self, step: str) -> None:
         """Until the only task's row says so."""
         async with asyncio.timeout(30):
-            while self._steps() != [step]:
+            while self.steps != [step]:
                 await asyncio.sleep(0.01)
 
-    def _steps(self) -> list[str]:
+    @property
+    def steps(self) -> list[str]:
         path = self.data / "journal.db"
         if not path.exists():
             return []

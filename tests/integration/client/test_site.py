@@ -6,19 +6,23 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiormq.abc import DeliveredMessage
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from infra.broker.delivery import SENDER_HEADER
 from schemas.commands import CancelTask
 from schemas.ids import ClientId
 from schemas.reports import ClientRejected, ModelUploaded, TaskFailed
 from schemas.routing import ORIGIN_HEADER, REASON_HEADER
+from schemas.words import Extra, UpdateKind
 from tests.integration.client.conftest import MakeAgent
 from tests.integration.client.platform import Platform
 from tests.integration.client.proxy import Proxy
 from tests.integration.client.site import Agent
-from tests.unit.client.builders import MODEL_BYTES
+from tests.unit.client.builders import CONTROL, CONTROL_BYTES, MODEL_BYTES, WEIGHTS
 
 pytestmark = pytest.mark.integration
 
@@ -199,9 +203,61 @@ async def test_a_trainer_class_answers_task_after_task(
         assert isinstance((await platform.next_report(number)).data, ModelUploaded)
 
 
+SCAFFOLD = """
+import json, os
+from safetensors.numpy import load_file, save_file
+weights, state = (load_file(os.environ[name]) for name in ("WARREN_MODEL_IN", "WARREN_STATE_IN"))
+if os.environ.get("WARREN_PARTIAL"):
+    weights, state = {"bias": weights["bias"]}, {"bias": state["bias"]}
+if os.environ["WARREN_UPDATE_KIND"] == "delta":
+    weights = {name: value - value for name, value in weights.items()}
+extra = {f"{os.environ['WARREN_EXTRA']}/{name}": 2 * value for name, value in state.items()}
+save_file(extra | weights, os.environ["WARREN_UPDATE_OUT"], metadata={"by": "a site"})
+json.dump({"num_examples": 7}, open(os.environ["WARREN_RESULT_OUT"], "w"))
+"""
+DOUBLED = {f"control/{name}": 2 * value for name, value in CONTROL.items()}
+BIAS = WEIGHTS["bias"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "update"),
+    [
+        ({}, WEIGHTS | DOUBLED),
+        (
+            {"partial": True, "update": UpdateKind.DELTA},
+            {"bias": BIAS - BIAS, "control/bias": DOUBLED["control/bias"]},
+        ),
+    ],
+)
+async def test_a_site_is_given_the_strategys_state_and_uploads_what_is_asked_for(
+    platform: Platform,
+    tmp_path: Path,
+    make_agent: MakeAgent,
+    wishes: dict[str, object],
+    update: dict[str, NDArray[np.generic]],
+) -> None:
+    (script := tmp_path / "scaffold.py").write_text(SCAFFOLD)
+    agent = make_agent(platform.credentials(tmp_path), "--script", str(script))
+    agent.start()
+    order = platform.an_order(state=CONTROL_BYTES, extra=Extra.CONTROL).model_copy(update=wishes)
+    await platform.send(platform.ticketed(order))
+    assert isinstance((await platform.next_report()).data, ModelUploaded)
+    assert platform.update_of(order) == save(update)
+
+
+async def test_an_update_that_lacks_what_was_asked_for_fails_its_task_with_its_name(
+    platform: Platform, agent: Agent
+) -> None:
+    agent.start()
+    await platform.send(platform.ticketed(platform.an_order(extra=Extra.SECOND_MOMENT)))
+    report = (await platform.next_report()).data
+    assert isinstance(report, TaskFailed)
+    assert report.reason == "the update lacks second_moment/bias and 1 more"
+
+
 async def test_no_url_and_no_password_is_ever_logged_or_kept(platform: Platform, agent: Agent) -> None:
     agent.start()
-    await platform.send(platform.ticketed(order := platform.an_order()))
+    await platform.send(platform.ticketed(order := platform.an_order(state=CONTROL_BYTES)))
     await platform.next_report()
     agent.kill()
     kept = [path.read_bytes() for path in agent.data.rglob("*") if path.is_file()]
