@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from infra.weights.compare import require_same_header
 from infra.weights.header import MAX_HEADER, PREFIX_SIZE, parse_header
@@ -19,30 +20,42 @@ class Admitted:
     tensors: tuple[int, ...] | None = None
 
 
-def header_limit(model: Layout, extra: Extra | None) -> int:
-    """No update's header is longer, prefix not counted."""
-    return max(MAX_HEADER, update_layout(model, extra).header_size - PREFIX_SIZE)
+@dataclass(frozen=True)
+class Admission:
+    """To a round over this model, whose updates have extras of this kind, or none."""
 
+    model: Layout
+    extra: Extra | None
 
-def admit_all(header: bytes, model: Layout, extra: Extra | None) -> Admitted:
-    """The header must be that of all tensors of the model, each with its extra."""
-    expected = update_layout(model, extra)
-    if header != expected.header:
-        require_same_header(parse_header(header), expected)
-    return Admitted(expected)
+    @cached_property
+    def whole(self) -> Layout:
+        """The layout of an update with all tensors."""
+        return update_layout(self.model, self.extra)
 
+    @property
+    def header_limit(self) -> int:
+        """No update's header is longer, its prefix not counted."""
+        return max(MAX_HEADER, self.whole.header_size - PREFIX_SIZE)
 
-def admit_some(header: bytes, model: Layout, extra: Extra | None) -> Admitted:
-    """The header must be that of at least one of the model's tensors, each with its extra."""
-    found = parse_header(header)
-    names = {tensor.name for tensor in found.tensors}
-    places = tuple(place for place, tensor in enumerate(model.tensors) if tensor.name in names)
-    if not places:
-        raise HeaderDiffers("it has none of its tensors")
-    expected = update_layout(model, extra, places)
-    _require_extras_with_tensors(names, update_layout(model, extra), expected)
-    require_same_header(found, expected)
-    return Admitted(expected, places if len(places) < len(model.tensors) else None)
+    def all(self, header: bytes) -> Admitted:
+        """The header must be that of all tensors of the model, each with its extra."""
+        if header != self.whole.header:
+            require_same_header(parse_header(header), self.whole)
+        return Admitted(self.whole)
+
+    def some(self, header: bytes) -> Admitted:
+        """The header must be that of at least one of the model's tensors, each with its extra."""
+        if header == self.whole.header and self.model.tensors:
+            return Admitted(self.whole)
+        found = parse_header(header)
+        names = {tensor.name for tensor in found.tensors}
+        places = tuple(place for place, tensor in enumerate(self.model.tensors) if tensor.name in names)
+        if not places:
+            raise HeaderDiffers("it has none of its tensors")
+        expected = update_layout(self.model, self.extra, places)
+        _require_extras_with_tensors(names, self.whole, expected)
+        require_same_header(found, expected)
+        return Admitted(expected, places)
 
 
 def require_size(size: int, layout: Layout) -> None:

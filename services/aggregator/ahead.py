@@ -13,11 +13,18 @@ from typing import Protocol
 from infra.streams import Chunk
 
 _DEPTH = 4  # chunks
+_SMALL = 256 << 10  # bytes that are hashed sooner than a thread is started
 
 
 @contextmanager
-def ahead(chunks: Iterable[Chunk]) -> Iterator[Iterator[Chunk]]:
-    """The same chunks, read early by a thread of its own; what reading raises comes in its turn."""
+def ahead(chunks: Iterable[Chunk], size: int) -> Iterator[Iterator[Chunk]]:
+    """The same chunks, read early by a thread of its own; what reading raises comes in its turn.
+
+    What has so few bytes altogether that there is nothing to read early is read without one.
+    """
+    if size < _SMALL:
+        yield iter(chunks)
+        return
     pool = ThreadPoolExecutor(1, "ahead")
     try:
         yield _early(iter(chunks), pool)
@@ -39,7 +46,11 @@ class Aside:
 
     def watch(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
-            self._behind.append(self._pool.submit(self._digest.update, chunk))
+            if len(chunk) < _SMALL:
+                self._catch_up(0)
+                self._digest.update(chunk)
+            else:
+                self._behind.append(self._pool.submit(self._digest.update, chunk))
             yield chunk
             self._catch_up(_DEPTH)
 

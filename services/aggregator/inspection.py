@@ -9,10 +9,9 @@ from blake3 import blake3
 from infra.streams import Chunk, ChunkStream
 from infra.weights.header import PREFIX_SIZE, header_size
 from infra.weights.layout import Layout, shards
-from infra.weights.parts import update_layout
 from infra.weights.refusals import WeightsPadded, WeightsTruncated
 from schemas.words import Extra, UpdateKind
-from services.aggregator.admission import Admitted, admit_all, admit_some, header_limit, require_size
+from services.aggregator.admission import Admission, Admitted, require_size
 from services.aggregator.numbers import Beside, Numbers
 from services.aggregator.spans import (
     Share,
@@ -64,10 +63,11 @@ def inspect(
 
     The same file gives the same figures however it is cut into chunks.
     """
+    admission = Admission(model, terms.extra)
     if not terms.partial:
-        require_size(size, update_layout(model, terms.extra))
+        require_size(size, admission.whole)
     stream = ChunkStream(chunks)
-    admitted = _admitted(stream, model, terms)
+    admitted = _admitted(stream, admission, terms)
     require_size(size, admitted.layout)
     pieces = all_pieces(model, admitted.layout)
     count = len(shards(model.data_size, terms.shard_bytes))
@@ -83,13 +83,13 @@ def inspect(
     return Inspection(norms.norm, distance, digests.of_shards(), admitted.tensors)
 
 
-def _admitted(stream: ChunkStream, model: Layout, terms: Terms) -> Admitted:
+def _admitted(stream: ChunkStream, admission: Admission, terms: Terms) -> Admitted:
     prefix = bytes(stream.take(PREFIX_SIZE))
-    size = header_size(prefix, header_limit(model, terms.extra))
+    size = header_size(prefix, admission.header_limit)
     header = prefix + stream.take(size - PREFIX_SIZE)
     if len(header) < size:
         raise WeightsTruncated(len(header), size)
-    return (admit_some if terms.partial else admit_all)(header, model, terms.extra)
+    return admission.some(header) if terms.partial else admission.all(header)
 
 
 def _held(current: Current, wanted: Iterable[range]) -> Generator[memoryview]:

@@ -57,12 +57,14 @@ class Squares:
 
     def __init__(self) -> None:
         self._sums = np.zeros(BLOCK)
+        self._used = 0
 
     def add(self, squares: Doubles) -> None:
         self._sums[: len(squares)] += squares
+        self._used = max(self._used, len(squares))
 
     def root(self) -> float:
-        return math.sqrt(math.fsum(self._sums.tolist()))
+        return math.sqrt(math.fsum(self._sums[: self._used].tolist()))
 
 
 class Beside:

@@ -119,7 +119,7 @@ class Worker:
         terms = Terms(command.shard_bytes, command.update, command.partial, command.extra, command.measures)
         with (
             self._objects.read(command.key) as content,
-            ahead(content) as chunks,
+            ahead(content, content.size) as chunks,
             aside(hashlib.sha256()) as file,
         ):
             current = partial(self._current, command.model)
@@ -132,7 +132,11 @@ class Worker:
     def _current(self, model: ModelRef, span: range) -> Iterator[Iterator[Chunk]]:
         """This range of the current model's data; whatever goes wrong with it is a fault."""
         where = range(model.header_size + span.start, model.header_size + span.stop)
-        with ours(model.key), self._objects.read(model.key, where) as content, ahead(content) as chunks:
+        with (
+            ours(model.key),
+            self._objects.read(model.key, where) as content,
+            ahead(content, content.size) as chunks,
+        ):
             yield chunks
 
     def _pieces(self, plan: ReducePlan, shard: int, where: range) -> Iterator[tuple[int, Iterable[Chunk]]]:

@@ -1,6 +1,6 @@
 """Which headers a round admits."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +11,7 @@ from infra.weights.layout import Dtype, Layout, Tensor, canonical, in_this_order
 from infra.weights.parts import update_layout
 from infra.weights.refusals import HeaderDiffers, MalformedWeights
 from schemas.words import Extra
-from services.aggregator.admission import admit_all, admit_some
+from services.aggregator.admission import Admission, Admitted
 from tests.unit.weights.strategies import layouts
 
 MODEL = canonical(
@@ -38,18 +38,18 @@ def test_any_tensors_of_the_model_with_their_extras_are_admitted_and_named(
         return
     places = data.draw(st.sets(st.sampled_from(range(len(model.tensors))), min_size=1).map(sorted))
     expected = update_layout(model, extra, places)
-    found = admit_some(expected.header, model, extra)
+    found = Admission(model, extra).some(expected.header)
     assert found.layout == expected
     assert found.tensors == (None if len(places) == len(model.tensors) else tuple(places))
 
 
 def test_where_all_tensors_are_wanted_some_are_not_enough() -> None:
-    assert admit_all(MODEL.header, MODEL, None).layout == MODEL
+    assert Admission(MODEL, None).all(MODEL.header).layout == MODEL
     with pytest.raises(HeaderDiffers, match="'half' is missing"):
-        admit_all(header_of([A, B, COUNT]), MODEL, None)
+        Admission(MODEL, None).all(header_of([A, B, COUNT]))
 
 
-@pytest.mark.parametrize("admit", [admit_all, admit_some])
+@pytest.mark.parametrize("admit", [Admission.all, Admission.some])
 @pytest.mark.parametrize(
     ("tensors", "wrong"),
     [
@@ -62,9 +62,11 @@ def test_where_all_tensors_are_wanted_some_are_not_enough() -> None:
         ([A, B, COUNT, HALF, OF_A], "'control/a' is not part of it"),
     ],
 )
-def test_what_is_not_the_models_is_refused_and_named(admit: type, tensors: list[Tensor], wrong: str) -> None:
+def test_what_is_not_the_models_is_refused_and_named(
+    admit: Callable[[Admission, bytes], Admitted], tensors: list[Tensor], wrong: str
+) -> None:
     with pytest.raises(HeaderDiffers, match=wrong):
-        admit(header_of(tensors), MODEL, None)
+        admit(Admission(MODEL, None), header_of(tensors))
 
 
 @pytest.mark.parametrize(
@@ -82,20 +84,20 @@ def test_of_a_partial_update_each_tensor_needs_its_own_extra_and_no_other(
     tensors: list[Tensor], wrong: str
 ) -> None:
     with pytest.raises(HeaderDiffers, match=wrong):
-        admit_some(header_of(tensors), MODEL, Extra.CONTROL)
+        Admission(MODEL, Extra.CONTROL).some(header_of(tensors))
 
 
 @pytest.mark.parametrize("tensors", [[], [OF_A], [replace(A, name="c")]])
 def test_an_update_with_none_of_the_models_tensors_is_refused(tensors: list[Tensor]) -> None:
     with pytest.raises(HeaderDiffers, match="none of its tensors"):
-        admit_some(header_of(tensors), MODEL, Extra.CONTROL)
+        Admission(MODEL, Extra.CONTROL).some(header_of(tensors))
 
 
 def test_a_header_that_is_not_canonical_is_refused() -> None:
     with pytest.raises(HeaderDiffers, match="another order"):
-        admit_some(in_this_order([B, A]).header, MODEL, None)
+        Admission(MODEL, None).some(in_this_order([B, A]).header)
 
 
 def test_a_header_that_is_none_is_refused() -> None:
     with pytest.raises(MalformedWeights):
-        admit_some((8).to_bytes(8, "little") + b"{}}     ", MODEL, None)
+        Admission(MODEL, None).some((8).to_bytes(8, "little") + b"{}}     ")

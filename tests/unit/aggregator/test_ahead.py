@@ -8,7 +8,8 @@ import pytest
 
 from services.aggregator.ahead import ahead, aside
 
-CHUNKS = [bytes([number]) * 100_000 for number in range(50)]
+CHUNKS = [bytes([number]) * 300_000 for number in range(50)]
+SIZE = 300_000 * 50
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +29,29 @@ def breaking_after(count: int) -> Iterator[bytes]:
 
 
 def test_chunks_come_in_their_order() -> None:
-    with ahead(CHUNKS) as chunks:
+    with ahead(CHUNKS, SIZE) as chunks:
         assert list(chunks) == CHUNKS
         assert list(chunks) == []
 
 
 def test_an_empty_chunk_is_not_the_end() -> None:
-    with ahead([b"a", b"", b"b"]) as chunks:
+    with ahead([b"a", b"", b"b"], SIZE) as chunks:
         assert list(chunks) == [b"a", b"", b"b"]
+
+
+def test_for_a_few_bytes_no_thread_is_started() -> None:
+    before = threading.active_count()
+    with ahead([b"a", b"b"], 2) as chunks, aside(hashlib.sha256()) as file:
+        assert list(file.watch(chunks)) == [b"a", b"b"]
+        assert threading.active_count() == before
+        assert file.hexdigest() == hashlib.sha256(b"ab").hexdigest()
+
+
+def test_a_digest_aside_of_large_and_small_chunks_is_that_of_all() -> None:
+    mixed = [CHUNKS[1], b"a", CHUNKS[2], CHUNKS[3], b"", b"b"]
+    with aside(hashlib.sha256()) as file:
+        assert list(file.watch(mixed)) == mixed
+        assert file.hexdigest() == hashlib.sha256(b"".join(mixed)).hexdigest()
 
 
 def test_only_a_few_chunks_are_read_early() -> None:
@@ -47,7 +63,7 @@ def test_only_a_few_chunks_are_read_early() -> None:
             read += 1
             yield chunk
 
-    with ahead(counting()) as chunks:
+    with ahead(counting(), SIZE) as chunks:
         next(chunks)
         next(chunks)
     assert 2 <= read <= 6
@@ -55,7 +71,7 @@ def test_only_a_few_chunks_are_read_early() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 20])
 def test_what_reading_raises_comes_after_the_chunks_before_it(count: int) -> None:
-    with ahead(breaking_after(count)) as chunks:
+    with ahead(breaking_after(count), SIZE) as chunks:
         found = [next(chunks) for _ in range(count)]
         with pytest.raises(Faulty):
             next(chunks)
@@ -67,7 +83,7 @@ def test_a_consumer_that_gives_up_ends_the_reading() -> None:
         next(chunks)
         raise Faulty
 
-    with pytest.raises(Faulty), ahead(CHUNKS) as chunks, aside(hashlib.sha256()) as file:
+    with pytest.raises(Faulty), ahead(CHUNKS, SIZE) as chunks, aside(hashlib.sha256()) as file:
         give_up(file.watch(chunks))
 
 

@@ -1,10 +1,12 @@
 """A worker inspects what lies in a store: what it answers, and that no thread outlives the answer."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -192,3 +194,47 @@ def test_the_figures_do_not_depend_on_what_the_processor_can_do(bench: Bench) ->
         timeout=60,
     )
     assert json.loads(told.stdout) == json.loads(json.dumps(figures(bench)))
+
+
+class Zeros(MemoryObjects):
+    """Every object is a file of this layout, full of zeros that nobody keeps."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self._layout = layout
+
+    @contextmanager
+    def read(
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+    ) -> Iterator[Content]:
+        span = range(self._layout.size) if span is None else span
+        yield Content(len(span), "etag", self.chunks(span))
+
+    def chunks(self, span: range) -> Iterator[bytes]:
+        header = self._layout.header[span.start : span.stop]
+        yield header
+        for at in range(span.start + len(header), span.stop, 1 << 20):
+            yield bytes(min(1 << 20, span.stop - at))
+
+
+def peak(elements: int) -> int:
+    """Bytes that an inspection takes at most."""
+    layout = canonical([Tensor("w", Dtype.F32, (elements,))])
+    objects = Zeros(layout)
+    digest = hashlib.sha256()
+    for chunk in objects.chunks(range(layout.size)):
+        digest.update(chunk)
+    order = Bench(objects, TRAINING, layout, shard_bytes=1 << 20).inspection(1, b"")
+    tracemalloc.start()
+    try:
+        measured = order.model_copy(update={"measures": True, "sha256": digest.hexdigest()})
+        assert isinstance(Worker(objects).inspect_update(measured), UpdateAccepted)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_holds_a_few_chunks_however_large_the_update_is() -> None:
+    few, many = peak(4 << 20), peak(12 << 20)  # 16 and 48 MiB
+    assert many < 1.2 * few
+    assert many < 20 << 20
