@@ -1,5 +1,6 @@
 """The saga under arbitrary orders of messages: repeated, late, lost, foreign and hostile ones."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schemas import commands as c
+from schemas import events as e
 from schemas import reports as r
 from schemas import timers as t
+from schemas.events import Event
 from schemas.plan import Plan
+from schemas.routing import members
 from schemas.weights import ModelRef
 from services.scheduler.decide import Input
 from services.scheduler.state import TaskState
@@ -22,7 +26,6 @@ from tests.builders import (
     DAN,
     TRAINING,
     a_model,
-    a_plan,
     a_task,
     abort,
     add,
@@ -31,10 +34,11 @@ from tests.builders import (
     start,
 )
 from tests.strategies import instances
-from tests.unit.scheduler.world import Mood, World, answer
+from tests.unit.scheduler.plans import drawn_plan, selecting
+from tests.unit.scheduler.world import Mood, World
 
 EVERYBODY = (ANA, BEN, CLEO, DAN)
-MOODS: tuple[Mood, ...] = ("well", "well", "well", "ill", "unwilling")
+MOODS: tuple[Mood, ...] = ("well", "well", "well", "ill", "unwilling", "mute")
 HOSTILE: tuple[Any, ...] = (
     r.ModelUploaded,
     r.MetricsReported,
@@ -43,6 +47,8 @@ HOSTILE: tuple[Any, ...] = (
     r.UpdateAccepted,
     r.UpdateRejected,
     r.UpdateLost,
+    r.ShardMeasured,
+    r.UpdatesChosen,
     r.ShardReduced,
     r.ModelPublished,
     t.RoundTimedOut,
@@ -55,15 +61,10 @@ HOSTILE: tuple[Any, ...] = (
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    rounds = draw(st.integers(1, 3))
-    return a_plan(
-        rounds=rounds,
-        evaluate_every=draw(st.integers(0, rounds)),
-        min_clients=draw(st.integers(1, 3)),
-        fraction=draw(st.sampled_from([0.3, 0.5, 1.0])),
-        round_attempts=draw(st.integers(1, 3)),
-        task_attempts=draw(st.integers(1, 3)),
-    )
+    def pick(some: Sequence[Any]) -> Any:
+        return draw(st.sampled_from(some))
+
+    return selecting(drawn_plan(pick), pick)
 
 
 def hostile_messages() -> st.SearchStrategy[Input]:
@@ -79,6 +80,7 @@ def hostile_messages() -> st.SearchStrategy[Input]:
         "epoch": st.integers(1, 4) | st.just(2**70),
         "shard": st.integers(0, 3),
         "model": instances(ModelRef, version=st.integers(0, 4)),
+        "clients": st.lists(st.sampled_from(EVERYBODY), min_size=1, max_size=3).map(tuple),
     }
     return st.one_of(
         *(
@@ -103,12 +105,13 @@ class SagaMachine(RuleBasedStateMachine):
     @rule(data=st.data(), moods=st.lists(st.sampled_from(MOODS), min_size=1, max_size=6))
     def commands_are_carried_out_perhaps_again(self, data: st.DataObject, moods: list[Mood]) -> None:
         carried = [data.draw(st.sampled_from(self.world.asked)) for _ in moods]
-        self.world.take(*map(answer, carried, moods))
+        self.world.take(*map(self.world.answer, carried, moods))
 
     @precondition(lambda self: self.world.outbox.open)
     @rule(mood=st.sampled_from(MOODS))
     def everything_open_is_carried_out(self, mood: Mood) -> None:
-        self.world.take(*(answer(order.command, mood) for order in self.world.outbox.open.values()))
+        commands = [order.command for order in self.world.outbox.open.values()]
+        self.world.take(*(self.world.answer(command, mood) for command in commands))
 
     @rule(data=st.data())
     def something_is_said_again(self, data: st.DataObject) -> None:
@@ -154,17 +157,10 @@ TestSagaMachine.settings = settings(
 def simulated(seed: int) -> World:
     """One training under faults that `seed` decides; much faster than hypothesis, without its shrinking."""
     lot, world = Random(seed), World()
-    rounds = lot.randint(1, 3)
-    plan = a_plan(
-        rounds=rounds,
-        evaluate_every=lot.randint(0, rounds),
-        min_clients=lot.randint(1, 3),
-        fraction=lot.choice((0.3, 0.5, 1.0)),
-        round_attempts=lot.randint(1, 3),
-        task_attempts=lot.randint(1, 3),
-    )
+    plan = selecting(drawn_plan(lot.choice), lot.choice)
     model = a_model(size=8 + 8 * lot.randint(1, 3))
-    world.take(start(*lot.sample(EVERYBODY, lot.randint(1, 4)), plan=plan, model=model))
+    clients = lot.sample(EVERYBODY, lot.choice((1, 2, 3, 4, 4, 4, 4)))
+    world.take(start(*clients, plan=plan, model=model))
     patience, illness = lot.randint(5, 100), lot.random() ** 3 / 2
     for _ in range(patience):
         world.take(*(_happening(world, lot, illness) for _ in range(lot.choice((1, 1, 3)))))
@@ -174,9 +170,9 @@ def simulated(seed: int) -> World:
 def _happening(world: World, lot: Random, illness: float) -> Input:
     fate, commands = lot.random(), [order.command for order in world.outbox.open.values()]
     if fate < 0.55 and commands:
-        return answer(lot.choice(commands), _mood(lot, illness))
+        return world.answer(lot.choice(commands), _mood(lot, illness))
     if fate < 0.65 and world.asked:
-        return answer(lot.choice(world.asked), _mood(lot, illness))
+        return world.answer(lot.choice(world.asked), _mood(lot, illness))
     if fate < 0.67 and world.timers:
         return lot.choice(world.timers)
     if fate < 0.7:
@@ -187,7 +183,7 @@ def _happening(world: World, lot: Random, illness: float) -> Input:
 
 
 def _mood(lot: Random, illness: float) -> Mood:
-    return lot.choice(("ill", "ill", "unwilling")) if lot.random() < illness else "well"
+    return lot.choice(("ill", "ill", "mute", "unwilling")) if lot.random() < illness else "well"
 
 
 def _lost(world: World, lot: Random) -> Input:
@@ -201,8 +197,23 @@ def _lost(world: World, lot: Random) -> Input:
     return gone.model_copy(update={"task_id": task.id})
 
 
+def test_the_simulation_meets_everything_that_can_happen() -> None:
+    events = [recorded.event for seed in range(400) for recorded in simulated(seed).log]
+    assert {event.type for event in events} == {kind.__name__ for kind in members(Event)}
+    begun = [event for event in events if isinstance(event, e.RoundStarted) and len(event.continues) > 1]
+    assert {event.attempt > 1 for event in begun} == {True, False}, "chains go on, some at another attempt"
+    completed = [event for event in events if isinstance(event, e.TrainingCompleted)]
+    assert {(event.best is None, event.reason is None) for event in completed} >= {
+        (False, False),
+        (False, True),
+        (True, True),
+    }
+    codes = {event.code for event in events if isinstance(event, r.UpdateRejected)}
+    assert codes == {"not_finite", "no_loss"}
+
+
 @pytest.mark.parametrize("clients_answer", [True, False])
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", range(8))
 def test_whatever_happens_the_rules_hold_and_the_training_ends_once_faults_stop(
     block: int, clients_answer: bool
 ) -> None:
