@@ -250,9 +250,18 @@ def evaluation_timed_out(*, round: int = 0) -> t.EvaluationTimedOut:
 # Stretches of a training.
 
 
-def taken_in(*clients: ClientId, **task: Any) -> tuple[Input, ...]:
+def taken_in(
+    *clients: ClientId, metrics: dict[str, float] | None = None, num_examples: int = 10, **task: Any
+) -> tuple[Input, ...]:
     """Every client uploads, and its update is accepted."""
-    return tuple(each for client in clients for each in (uploaded(client, **task), accepted(client, **task)))
+    return tuple(
+        each
+        for client in clients
+        for each in (
+            uploaded(client, metrics=metrics, num_examples=num_examples, **task),
+            accepted(client, **task),
+        )
+    )
 
 
 def choice(*clients: ClientId, round: int = 0, epoch: int = 1) -> tuple[Input, ...]:

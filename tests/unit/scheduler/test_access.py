@@ -11,11 +11,13 @@ from schemas import keys
 from schemas.commands import Access, CancelTask, ClientCommand, EvaluateModel, TrainingEnded, TrainRound
 from schemas.envelope import decode
 from schemas.message import Message
+from schemas.strategies import SCAFFOLD, FedDC
+from schemas.words import Slot
 from services.scheduler.access import signed
 from services.scheduler.posting import postings
 from services.scheduler.saga import Step
 from tests import builders as b
-from tests.builders import ANA, NOON, TRAINING
+from tests.builders import ANA, BEN, NOON, TRAINING
 
 OFFICE = TicketOffice(
     ObjectStoreSettings(url="http://store:9000", access_key="warren", secret_key=SecretStr("s" * 20))
@@ -96,3 +98,28 @@ def test_each_time_it_is_signed_anew() -> None:
     first, later = granted(a_train_round()), granted(a_train_round(), NOON + timedelta(seconds=1))
     assert first.download_url != later.download_url
     assert first == granted(a_train_round())
+
+
+def test_an_update_that_is_asked_to_hold_more_or_less_may_have_any_size() -> None:
+    for plan in (b.a_plan(partial=True), b.a_plan(strategy=SCAFFOLD())):
+        body = bodies(b.steps(None, b.start(ANA, plan=plan))[0], TrainRound)[0]
+        assert granted(body).upload_headers == {}
+
+
+def test_the_state_that_clients_need_comes_with_a_place_to_fetch_it_from() -> None:
+    training = b.a_training(ANA, rounds=2, strategy=SCAFFOLD())
+    assert granted(a_train_round()).state_url is None
+    body = bodies(b.steps(training, *b.a_round(ANA, slots=(Slot.CONTROL,)))[-1], TrainRound)[0]
+    state = b.a_state(Slot.CONTROL)[0]
+    assert (granted(body).state_url or "").startswith(f"http://store:9000/warren/{state.key}?")
+    assert granted(body).state_url != granted(body).download_url
+
+
+def test_who_goes_on_with_anothers_update_may_fetch_that_and_leave_its_own() -> None:
+    training = b.a_training(ANA, BEN, rounds=2, strategy=FedDC(period=2))
+    last = b.steps(training, *b.taken_in(ANA, BEN))[-1]
+    access = granted(bodies(last, TrainRound)[0])
+    theirs = keys.update(TRAINING, 0, b.a_task(BEN))
+    assert access.download_url.startswith(f"http://store:9000/warren/{theirs}?")
+    own = keys.update(TRAINING, 1, b.a_task(ANA, round=1))
+    assert (access.upload_url or "").startswith(f"http://store:9000/warren/{own}?")
