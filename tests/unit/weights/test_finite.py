@@ -31,9 +31,7 @@ def test_a_file_with_a_number_that_no_update_may_have_is_refused_and_told_where(
     require_finite(path, read_layout(path))
     weight[150_000] = -(2.0**480)
     save_file({"weight": weight}, path)
-    with pytest.raises(
-        ValueTooLarge, match=r"'weight' has a value of 2\*\*480 or beyond at flat index 150000"
-    ):
+    with pytest.raises(ValueTooLarge, match=r"'weight' .* 2\*\*480 or beyond at flat index 150000"):
         require_finite(path, read_layout(path))
 
 
