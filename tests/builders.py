@@ -251,7 +251,12 @@ def evaluation_timed_out(*, round: int = 0) -> t.EvaluationTimedOut:
 
 
 def taken_in(
-    *clients: ClientId, metrics: dict[str, float] | None = None, num_examples: int = 10, **task: Any
+    *clients: ClientId,
+    metrics: dict[str, float] | None = None,
+    num_examples: int = 10,
+    distance: float | None = None,
+    tensors: tuple[int, ...] | None = None,
+    **task: Any,
 ) -> tuple[Input, ...]:
     """Every client uploads, and its update is accepted."""
     return tuple(
@@ -259,7 +264,7 @@ def taken_in(
         for client in clients
         for each in (
             uploaded(client, metrics=metrics, num_examples=num_examples, **task),
-            accepted(client, **task),
+            accepted(client, distance=distance, tensors=tensors, **task),
         )
     )
 

@@ -139,6 +139,7 @@ class Training(Answer):
     local_models_arrived: int
     local_models_expected: int
     rounds_completed: int
+    best_version: int | None  # by the metric that the plan selects by
     metrics: dict[str, float]  # of the last evaluation
     strategy: dict[str, Any]  # its name and all of its options
     plan: dict[str, Any]  # a `Plan`, as it was validated when the training was created
@@ -153,6 +154,7 @@ class Round(Answer):
     accepted: int
     sha256: str | None
     metrics: dict[str, float]
+    train_metrics: dict[str, float]  # means of what the clients said of their training
     started_at: datetime
     ended_at: datetime | None
 

@@ -30,6 +30,7 @@ def training_view(row: Found) -> answers.Training:
         local_models_arrived=row.arrived,
         local_models_expected=len(row.participants) if unstarted else row.expected,
         rounds_completed=row.rounds_completed,
+        best_version=row.best_version,
         metrics=row.metrics or {},
         strategy=strategy,
         plan=row.plan,

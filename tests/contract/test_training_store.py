@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from sqlalchemy import select
@@ -18,8 +18,11 @@ from schemas.envelope import Envelope, decode
 from schemas.events import Event
 from schemas.identity import event_id, order_id
 from schemas.ids import ClientId, MessageId, TrainingId
-from schemas.keys import reduce_plan
+from schemas.keys import chosen_plan, reduce_plan
+from schemas.plan import BestModel
+from schemas.strategies import FedAdam, FedDC, Krum, QFedAvg
 from schemas.timers import TimerMessage
+from schemas.words import Mode, Slot, TrainingState
 from services.scheduler.decide import Input
 from services.scheduler.evolve import fold
 from services.scheduler.memory import MemoryTrainings
@@ -308,11 +311,64 @@ async def test_the_state_is_the_fold_of_the_events_at_every_moment(kept: Kept, i
     assert await kept.timer() is None
 
 
-def _told(ended: Training) -> set[MessageId]:
+def _told(ended: Training, *chosen: int) -> set[MessageId]:
+    """`chosen` are the epochs in which the strategy chose."""
     events = (event_id(TRAINING, number + 1) for number in range(ended.seq))
-    plans = (order_id(reduce_plan(TRAINING, number, number + 1)) for number in range(ended.plan.rounds))
+    begun = range(ended.round.number + 1 if ended.round else 0)
+    closed = [n for n in begun if ended.plan.strategy.aggregates(n)]
+    plans = (reduce_plan(TRAINING, number, epoch) for epoch, number in enumerate(closed, 1))
+    kept = (chosen_plan(TRAINING, closed[epoch - 1], epoch) for epoch in chosen)
     notices = (order_id(TRAINING, client, "TrainingEnded", ended.seq) for client in ALL)
-    return {*events, *plans, *notices}
+    return {*events, *map(order_id, (*plans, *kept)), *notices}
+
+
+ADAM = (Slot.M, Slot.V)
+OF_STRATEGIES: dict[str, tuple[dict[str, Any], tuple[Input, ...], tuple[int, ...]]] = {
+    "chooses": (
+        {"strategy": Krum(f=1)},
+        (*b.taken_in(*ALL), *b.choice(BEN), *b.aggregation()),
+        (1,),
+    ),
+    "chains": (
+        {"rounds": 2, "strategy": FedDC(period=2)},
+        (*b.taken_in(*ALL), *b.taken_in(*ALL, round=1), *b.aggregation(round=1, version=1)),
+        (),
+    ),
+    "keeps state and selects": (
+        {
+            "rounds": 5,
+            "evaluate_every": 1,
+            "strategy": FedAdam(),
+            "norm_clip": 1.0,
+            "best": BestModel(metric="loss", mode=Mode.MIN, patience=1),
+        },
+        (
+            *(*b.taken_in(*ALL, distance=0.5), *b.aggregation(*ADAM)),
+            *(b.measured(client) for client in ALL),
+            *(*b.taken_in(*ALL, round=1, tensors=(0, 2)), *b.aggregation(*ADAM, round=1, epoch=2)),
+            *(b.measured(client, round=1) for client in ALL),
+        ),
+        (),
+    ),
+    "asks for losses": (
+        {"strategy": QFedAvg(), "task_attempts": 1, "min_clients": 2},
+        (b.uploaded(DAN), *b.taken_in(ANA, BEN, CLEO, metrics={"loss": 0.5}), *b.aggregation()),
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OF_STRATEGIES)
+async def test_what_strategies_add_is_kept_like_everything_else(kept: Kept, kind: str) -> None:
+    plan, messages, chosen = OF_STRATEGIES[kind]
+    state: Training | None = None
+    for message in (b.start(*ALL, plan=b.a_plan(**plan)), *messages):
+        state = (await kept.store.change(TRAINING, taking(message))).step.training
+        assert await kept.other.get(TRAINING) == state
+    assert state is not None
+    assert state.state is TrainingState.COMPLETED
+    assert fold(None, (each.data for each in decoded(await kept.events()))) == state
+    assert await kept.outbox() == _told(state, *chosen)
 
 
 async def test_a_change_that_reads_only_writes_nothing(kept: Kept) -> None:

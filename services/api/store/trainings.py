@@ -18,6 +18,7 @@ from services.api.errors import NotFound
 from services.api.states import Stage, letter, stage
 from services.api.store.rows import Found, many, one
 
+_ENDED = ("aggregated", "chained")
 _VIEWED = tuple(c for c in trainings.c if c not in {trainings.c.snapshot, trainings.c.snapshot_seq})
 
 
@@ -157,9 +158,9 @@ def _members() -> ColumnElement[Any]:
 
 
 def _progress() -> tuple[ColumnElement[Any], ...]:
-    """How many rounds have made a model, and what the last evaluation found."""
+    """How many rounds have ended with a model or a link of a chain, and what the last evaluation found."""
     mine = rounds.c.training_id == trainings.c.id
-    completed = select(func.count()).select_from(rounds).where(mine, rounds.c.sha256.is_not(None))
+    completed = select(func.count()).select_from(rounds).where(mine, rounds.c.state.in_(_ENDED))
     evaluated = select(rounds.c.metrics).where(mine, rounds.c.metrics != {})
     newest = evaluated.order_by(rounds.c.round.desc()).limit(1)
     return completed.scalar_subquery().label("rounds_completed"), newest.scalar_subquery().label("metrics")

@@ -127,7 +127,7 @@ def padded(sender: Sender) -> tuple[Sender, bytes]:
 
 
 def a_shard(sender: Sender) -> Message:
-    return ShardReduced(training_id=sender.training, round=0, epoch=1, shard=0, digest="0" * 64)
+    return ShardReduced(training_id=sender.training, round=0, epoch=1, shard=0, digests=("0" * 64,))
 
 
 def an_abort(sender: Sender) -> Message:

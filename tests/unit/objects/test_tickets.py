@@ -44,6 +44,12 @@ def test_an_upload_ticket_names_the_exact_headers_and_its_end() -> None:
     assert "SignedHeaders=content-length%3Bhost%3Bif-none-match&" in ticket.url.get_secret_value()
 
 
+def test_an_upload_ticket_without_a_size_leaves_it_open() -> None:
+    ticket = TicketOffice(SETTINGS).upload("k", None, NOON, 60)
+    assert ticket.headers == {}
+    assert "SignedHeaders=host&" in ticket.url.get_secret_value()
+
+
 def test_a_ticket_leads_to_the_public_address() -> None:
     office = TicketOffice(SETTINGS.model_copy(update={"public_url": "https://objects.example:443"}))
     url = office.download("models/1", NOON, 60).url.get_secret_value()

@@ -133,6 +133,15 @@ def test_who_failed_or_left_does_not_go_on_but_its_update_may() -> None:
     assert {client for lot in lots for client in owners(lot)} == {ANA, BEN, CLEO}
 
 
+def test_all_who_were_drawn_at_the_beginning_of_a_chain_go_on() -> None:
+    training = a_chain(*ALL, DAN, fraction=0.5)
+    assert training.round is not None
+    first = training.round.clients
+    (second,) = begun(*steps(training, *taken_in(*first)))
+    assert len(first) == 2
+    assert second.clients == first
+
+
 def test_who_joins_in_a_chain_takes_part_after_its_end() -> None:
     messages: tuple[Input, ...] = (
         *(add(DAN), *taken_in(*ALL), *taken_in(*ALL, round=1)),

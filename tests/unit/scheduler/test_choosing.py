@@ -86,6 +86,13 @@ def test_a_single_shard_is_measured_by_who_chooses_and_reduced_by_who_publishes(
     assert publish.shards == ()
 
 
+def test_nobody_is_asked_to_measure_or_reduce_a_single_shard_and_such_reports_do_not_count() -> None:
+    training = play(None, start(*ALL, plan=a_plan(**KRUM), model=a_model(size=16)), *taken_in(*ALL))[-1]
+    assert events_of(*steps(training, measured_shard(0), reduced(0))) == ()
+    (_, taken) = steps(training, chosen(ANA), reduced(0))
+    assert events_of(taken) == ()
+
+
 def test_who_chooses_is_told_the_digests_of_what_was_measured() -> None:
     (choose,) = asked(outbox_of(measured_shard(1), measured_shard(0)))
     assert choose.shards == (measured_shard(0).digest, measured_shard(1).digest)
