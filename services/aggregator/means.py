@@ -17,6 +17,8 @@ Limbs = NDArray[np.int64]
 
 FLOATS = frozenset({Dtype.F64, Dtype.F32, Dtype.F16, Dtype.BF16})
 
+BLOCK = 1 << 14  # floats that are widened at once: they stay in a core's cache
+
 _LIMB = 32
 _LOW = np.int64(2**_LIMB - 1)
 _DIGIT = 8
@@ -33,7 +35,7 @@ class Mean(Protocol):
 
 
 def mean_of(dtype: Dtype, elements: int) -> Mean:
-    """Weights are below 2**31 and their sum below 2**53."""
+    """Weights are positive integers, their sum is below 2**53."""
     if dtype in FLOATS:
         return FloatMean(dtype, elements)
     if dtype == Dtype.BOOL:
@@ -47,11 +49,15 @@ class FloatMean:
     def __init__(self, dtype: Dtype, elements: int) -> None:
         self._dtype = dtype
         self._sums = np.full(elements, -0.0)  # the one start that changes no first term, not even -0.0
+        self._weighted = np.empty(min(elements, BLOCK))
 
     def add(self, weight: int, values: NDArray[Any], at: int) -> None:
-        weighted = values.astype(np.float64)
-        weighted *= weight
-        self._sums[at : at + len(values)] += weighted
+        for begin in range(0, len(values), BLOCK):
+            block = values[begin : begin + BLOCK]
+            weighted = self._weighted[: len(block)]
+            np.copyto(weighted, block)
+            weighted *= weight
+            self._sums[at + begin : at + begin + len(block)] += weighted
 
     def result(self, part: slice, total: int) -> NDArray[Any]:
         return narrow(self._sums[part] / total, self._dtype)
@@ -60,8 +66,9 @@ class FloatMean:
 class IntegerMean:
     """The exact mean, rounded once: to the nearest integer, of two equally near ones to the even one.
 
-    A sum is kept as `top * 2**64 + middle * 2**32 + low` with `middle` and `low` from 0 to 2**32 - 1, so
-    that no step leaves int64: (2**31 - 1) * (2**32 - 1) plus both carries is 2**63 - 1 at most.
+    A sum is kept as `top * 2**64 + middle * 2**32 + low` with `middle` and `low` from 0 to 2**32 - 1.  A
+    weight is `high * 2**32 + low` with `low` from -2**31 to 2**31 - 1, so that no step leaves int64:
+    (2**31 - 1) * (2**32 - 1) plus both carries is 2**63 - 1 at most, -2**31 * (2**32 - 1) - 2**31 is -2**63.
     """
 
     def __init__(self, dtype: Dtype, elements: int) -> None:
@@ -71,11 +78,16 @@ class IntegerMean:
     def add(self, weight: int, values: NDArray[Any], at: int) -> None:
         part = slice(at, at + len(values))
         low, high = _limbs(values)
-        low = low * weight + self._low[part]
-        self._low[part] = low & _LOW
-        high = high * weight + self._middle[part] + (low >> _LIMB)
-        self._middle[part] = high & _LOW
-        self._top[part] += high >> _LIMB
+        weight_high, weight_low = divmod(weight + 2**31, 2**_LIMB)
+        weight_low -= 2**31
+        sums = low * weight_low + self._low[part]
+        self._low[part] = sums & _LOW
+        sums = high * weight_low + self._middle[part] + (sums >> _LIMB)
+        if weight_high:
+            self._top[part] += high * weight_high + (sums >> _LIMB)
+            sums = low * weight_high + (sums & _LOW)
+        self._middle[part] = sums & _LOW
+        self._top[part] += sums >> _LIMB
 
     def result(self, part: slice, total: int) -> NDArray[Any]:
         quotient = rounded_quotient(self._top[part], self._middle[part], self._low[part], total)

@@ -7,13 +7,24 @@ from numpy.typing import NDArray
 
 from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
+from services.aggregator.refusals import ResultOutOfRange
 
 
 def narrow(values: NDArray[np.float64], dtype: Dtype) -> NDArray[Any]:
-    """A new array of this float dtype, rounded once."""
-    if dtype == Dtype.BF16:
-        return _without_ties(values).astype(NUMPY[dtype])
-    return values.astype(NUMPY[dtype])
+    """A new array of this float dtype, rounded once.  Numbers that would become infinite are refused."""
+    try:
+        with np.errstate(over="raise", under="ignore"):
+            if dtype == Dtype.BF16:
+                return _finite(_without_ties(values).astype(NUMPY[dtype]))
+            return values.astype(NUMPY[dtype])
+    except FloatingPointError:
+        raise ResultOutOfRange(dtype) from None
+
+
+def _finite(values: NDArray[Any]) -> NDArray[Any]:
+    if ((values.view(np.uint16) & 0x7FFF) >= 0x7F80).any():
+        raise FloatingPointError
+    return values
 
 
 def _without_ties(values: NDArray[np.float64]) -> NDArray[np.float32]:
