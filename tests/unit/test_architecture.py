@@ -23,7 +23,10 @@ SCHEDULER = (
     *("state", "evolve", "decide", "phases", "aggregating", "chaining", "selecting"),
     *("react", "workers", "orders", "reducing", "saga", "posting"),
 )
-AGGREGATOR = ("admission", "fedavg", "inspection", "means", "numbers", "rounding", "runs", "spans")
+AGGREGATOR = (
+    *("admission", "digits", "fedavg", "gram", "inspection", "krum", "means", "networks", "numbers"),
+    *("optimisers", "ordering", "rank", "refusals", "rounding", "runs", "spans", "weighting"),
+)
 WEIGHTS = ("header", "layout", "arrays", "compare", "pickles", "refusals")
 PURE = (
     *sorted((ROOT / "schemas").glob("*.py")),
