@@ -4,7 +4,6 @@ Weights are exact integers; powers are taken in decimal and rounded once to floa
 library decides a bit.
 """
 
-import sys
 from collections.abc import Sequence
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Overflow
 from fractions import Fraction
@@ -41,6 +40,7 @@ SCALED_TOTAL = 2**52
 EXACT = Context(prec=50, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 _LOSS_FLOOR = Decimal("1e-10")
+_LEAST_NORMAL = 2.0**-1_022  # below it a float has fewer digits
 
 
 def check_updates(strategy: Strategy, updates: Sequence[PlannedUpdate], *, is_chosen: bool = False) -> None:
@@ -137,7 +137,7 @@ def _q_term(strategy: QFedAvg, update: PlannedUpdate, scale: float) -> tuple[flo
         factor, h = float(EXACT.multiply(pull, Decimal(scale))), float(EXACT.fma(slope, square, pull))
     except Overflow:
         factor, h = inf, inf
-    if not sys.float_info.min <= h < inf:
+    if not _LEAST_NORMAL <= h < inf:
         raise LossOutOfRange(update.client_id, update.loss or 0.0, strategy.q)
     return factor, h
 
