@@ -108,7 +108,7 @@ async def test_a_client_cannot_use_anothers_name(channel: aiormq.Channel) -> Non
     ("told", "why"),
     [
         ({}, "no user_id"),
-        ({"user_id": str(ANA), "headers": {"CC": [f"{BEN}.ModelUploaded"]}}, "CC or BCC"),
+        ({"user_id": str(ANA), "headers": {"CC": [f"{ANA}.Elsewhere"]}}, "CC or BCC"),
     ],
 )
 async def test_what_the_broker_lets_by_we_refuse(
@@ -143,13 +143,18 @@ async def test_properties_that_cannot_be_decoded_do_not_stop_the_consumer(
     assert vouched(honest) == str(ANA)
 
 
-async def test_hidden_copies_are_the_senders_own(
-    broker: Broker, scheduler: Publisher, channel: aiormq.Channel
+@pytest.mark.parametrize("kind", ["CC", "BCC"])
+async def test_copies_to_anothers_key_are_refused_or_show_who_sent_them(
+    broker: Broker, scheduler: Publisher, channel: aiormq.Channel, kind: str
 ) -> None:
-    """The broker strips BCC, so nobody can see it; whoever gets the copy still sees who sent it."""
-    headers = {"BCC": [f"{BEN}.ModelUploaded"]}
-    await publishing("uplink", OWN_KEY, user_id=str(ANA), headers=headers)(channel)
-    assert vouched(await next_delivery(broker, scheduler)) == str(ANA)
+    """RabbitMQ 4.0.5 refuses them; older ones let them by and strip BCC, so that nobody can see it."""
+    headers = {kind: [f"{BEN}.ModelUploaded"]}
+    try:
+        await publishing("uplink", OWN_KEY, user_id=str(ANA), headers=headers)(channel)
+    except ChannelAccessRefused:
+        return
+    delivery = await next_delivery(broker, scheduler)
+    assert delivery.sender == str(ANA)
 
 
 async def test_a_client_has_few_connections_and_channels(broker: Broker, channel: aiormq.Channel) -> None:

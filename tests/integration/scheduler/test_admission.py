@@ -122,6 +122,12 @@ def of_somebody_else(sender: Sender) -> tuple[Sender, bytes]:
     return sender, json.dumps(sender.uploaded(ClientId(UUID(int=9)))).encode()
 
 
+def with_copies(sender: Sender) -> tuple[Sender, bytes]:
+    """To a key of its own: to another's a new broker refuses them itself."""
+    copies = [f"{sender.client}.Elsewhere"]
+    return replace(sender, headers={"CC": copies}), json.dumps(sender.uploaded()).encode()
+
+
 def padded(sender: Sender) -> tuple[Sender, bytes]:
     return sender, json.dumps(sender.uploaded()).encode().ljust(MAX_REPORT_BYTES + 1)
 
@@ -166,7 +172,7 @@ REFUSED: dict[str, tuple[str, Case]] = {
     "an aggregator's report": ("forged", saying(a_shard, "ShardReduced")),
     "an operator's command": ("forged", saying(an_abort)),
     "unsigned": ("forged", sent(changes={"user_id": None})),
-    "with copies": ("forged", sent(headers={"CC": ["elsewhere"]})),
+    "with copies": ("forged", with_copies),
     "no properties": ("forged", sent(changes=dict.fromkeys(("user_id", "message_id", "message_type")))),
     "a body refused and strange headers": (
         "malformed",
