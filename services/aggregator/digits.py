@@ -51,10 +51,11 @@ class Splitter:
         for line, row, scale in zip(rest, rows, self._scales, strict=True):
             np.copyto(line, _plain(row[part]))
             np.multiply(line, scale, out=line)
-        for digit in digits:
-            np.rint(rest, out=digit)
-            rest -= digit
-            rest *= _BASE
+        np.rint(rest, out=digits[0])
+        rest -= digits[0]
+        rest *= _BASE
+        np.rint(rest, out=digits[1])
+        rest -= digits[1]
         return digits.reshape(2 * n, columns), _with_lower(digits, rest)
 
 
@@ -66,6 +67,7 @@ def _with_lower(upper: NDArray[np.float64], rest: Doubles) -> Doubles | None:
     all_digits = np.empty((DIGITS, n, len(places)))
     np.take(upper, places, axis=2, out=all_digits[:2])
     rest = rest.take(places, axis=1)
+    rest *= _BASE
     np.rint(rest, out=all_digits[2])
     rest -= all_digits[2]
     rest *= _BASE
