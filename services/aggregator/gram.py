@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -99,10 +99,13 @@ class Products:
         found._levels += np.tril(found._levels, -1).swapaxes(1, 2)
         return found
 
-    def exact(self) -> list[list[int]]:
-        """Row i has the products with 0 to i, in units."""
-        sums = iter([low + (mid << 63) + (top << 126) for low, mid, top in self.words().T.tolist()])
-        return [[next(sums) for _ in range(i + 1)] for i in range(self._rows)]
+    def exact(self) -> Iterator[list[int]]:
+        """Row by row the sums with the rows up to itself, in units."""
+        words, begin = self.words(), 0
+        for row in range(self._rows):
+            end = begin + row + 1
+            yield [low + (mid << 63) + (top << 126) for low, mid, top in words[:, begin:end].T.tolist()]
+            begin = end
 
 
 class Gram:

@@ -4,9 +4,10 @@ All is exact, so that ties are ties: the lowest client id wins.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat
 
 from schemas.ids import ClientId
 from schemas.strategies import Bulyan, Krum, MultiKrum, Selection
@@ -31,11 +32,15 @@ class Distances:
 
 def distances(grams: Iterable[Gram]) -> Distances:
     """From the inner products of all pieces of the same rows, each piece counted once."""
-    whole = _merged(grams)
-    products, exponent = _products(whole)
-    n = len(products)
-    lower = [[products[i][i] + products[j][j] - 2 * products[i][j] for j in range(i + 1)] for i in range(n)]
-    return Distances(exponent, tuple(tuple(lower[max(i, j)][min(i, j)] for j in range(n)) for i in range(n)))
+    gram = _merged(grams)
+    exponent = min(*(2 * scale for scale in _scales(gram)), 0)
+    own: list[int] = []  # products of the rows with themselves
+    lower: list[list[int]] = []
+    for row in _products(gram, exponent):
+        own.append(row[-1])
+        lower.append([row[-1] + other - 2 * product for other, product in zip(own, row, strict=True)])
+    n = range(gram.rows)
+    return Distances(exponent, tuple(tuple(lower[max(i, j)][min(i, j)] for j in n) for i in n))
 
 
 def scores(far: Distances, f: int) -> list[int]:
@@ -72,29 +77,36 @@ def choose(strategy: Chooser, clients: Sequence[ClientId], far: Distances) -> tu
 
 
 def _merged(grams: Iterable[Gram]) -> Gram:
-    """A sum of its own: none of those given is changed but in how its sums are written."""
-    whole: Gram | None = None
-    for gram in grams:
-        if whole is None:
-            whole = gram.empty()
-        whole.merge(gram)
-    if whole is None:
+    """Two or more in a sum of its own: none of those given counts more than before."""
+    found: Gram | None = None
+    for number, gram in enumerate(grams):
+        if found is None:
+            found = gram
+            continue
+        if number == 1:
+            first, found = found, found.empty()
+            found.merge(first)
+        found.merge(gram)
+    if found is None:
         raise NoUpdates
-    return whole
+    return found
 
 
-def _products(gram: Gram) -> tuple[list[list[int]], int]:
-    """Inner products of the rows 0 to i with row i, all in units of one power of two."""
-    scales = [exponent - UNIT_BITS for exponent in gram.exponents]
-    exponent = min(2 * min(scales), 0)
-    found = [
-        [product << (scales[i] + scales[j] - exponent) for j, product in enumerate(row)]
-        for i, row in enumerate(gram.floats.exact())
-    ]
-    if gram.integers is not None:
-        for row, others in zip(found, gram.integers.exact(), strict=True):
-            row[:] = [product + (other << -exponent) for product, other in zip(row, others, strict=True)]
-    return found, exponent
+def _scales(gram: Gram) -> list[int]:
+    """Exponents of the units in which the rows' digits count."""
+    return [exponent - UNIT_BITS for exponent in gram.exponents]
+
+
+def _products(gram: Gram, exponent: int) -> Iterator[list[int]]:
+    """Row by row the inner products with the rows up to itself, in units of 2**exponent."""
+    scales = _scales(gram)
+    integers = repeat(repeat(0)) if gram.integers is None else gram.integers.exact()
+    for i, (row, others) in enumerate(zip(gram.floats.exact(), integers, strict=False)):
+        shifts = (scales[i] + scale - exponent for scale in scales)
+        yield [
+            (product << shift) + (other << -exponent)
+            for product, other, shift in zip(row, others, shifts, strict=False)
+        ]
 
 
 def _neighbours(n: int, f: int) -> int:
