@@ -82,6 +82,14 @@ def test_elements_do_not_know_of_one_another_nor_are_the_arrays_changed(
         assert all(new[slot].tobytes() == after[slot][part].tobytes() for slot in after)
 
 
+def test_yogi_stays_where_the_square_is_what_it_expected() -> None:
+    state = {Slot.M: np.zeros(2), Slot.V: np.array([4.0, 0.0])}
+    assert server_step(FedYogi(), 1, np.zeros(2), np.array([2.0, 0.0]), state)[1][Slot.V].tolist() == [
+        4.0,
+        0.0,
+    ]
+
+
 @given(st.floats(1e-6, 10), rates, rates, st.integers(1, 1_000_001))
 def test_the_rate_of_adam_is_rounded_once(eta: float, b1: float, b2: float, t: int) -> None:
     with localcontext() as context:
