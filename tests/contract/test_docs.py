@@ -12,6 +12,7 @@ from referencing.jsonschema import DRAFT202012
 
 from docs.generate import ROOT, drifted, main, write
 from infra.broker.topology import definitions
+from schemas.catalogue import Described, built_in
 from schemas.routing import TABLE, Exchange, Route
 from tests.contract.examples import DIRECTIONS, kinds, path_of
 
@@ -129,3 +130,12 @@ def test_golden_messages_are_valid_under_the_document_and_changed_ones_are_not(
 
 def test_every_direction_that_goes_through_the_broker_is_checked() -> None:
     assert set(DIRECTIONS) - set(EXCHANGE_OF) == {"timers"}
+
+
+@pytest.mark.parametrize("one", built_in(), ids=lambda one: one.name)
+def test_the_page_on_strategies_has_each_with_all_of_its_options(one: Described) -> None:
+    page = (ROOT / "docs/strategies.md").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| {one.name} |"))
+    properties: Any = one.options.get("properties", {})
+    inherited = built_in()[0].options["properties"] if one.name == "FedProx" else {}
+    assert [name for name in properties if name not in inherited and f"`{name}`" not in row] == []
