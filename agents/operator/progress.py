@@ -95,6 +95,8 @@ def _changed(current: Round, event: e.Event, at: datetime) -> Round:
             return replace(current, uploads={**current.uploads, event.client_id: upload})
         case e.RoundClosed():
             return replace(current, accepted=len(event.accepted))
+        case e.RoundChained():
+            return replace(current, accepted=len(event.accepted), ended_at=at)
         case e.RoundAggregated():
             return replace(current, sha256=event.model.sha256, ended_at=at)
         case e.EvaluationEnded():

@@ -61,8 +61,8 @@ def line(progress: Progress, event: e.Event, names: Names) -> str | None:
             assert current, "uploads belong to a round"
             arrived = f"{len(current.uploads)}/{current.expected}"
             return f"{where}: upload {arrived} from {name_of(event.client_id, names)}"
-        case e.RoundAggregated():
-            return f"{where}: model {event.model.sha256[:12]}"
+        case e.RoundAggregated() | e.RoundChained():
+            return f"{where}: {_made(event)}"
         case e.EvaluationEnded():
             return f"{where}: {metrics_text(event.metrics)}"
         case _:
@@ -71,7 +71,7 @@ def line(progress: Progress, event: e.Event, names: Names) -> str | None:
 
 def picture(progress: Progress, names: Names) -> RenderableType:
     """Rounds done so far as a table; the current one as bars."""
-    done = [each for each in progress.rounds if each.sha256]
+    done = [each for each in progress.rounds if each.sha256 or each.ended_at]
     bars = Table.grid(padding=(0, 2))
     bars.add_row("rounds", _bar(len(done), progress.planned), f"{len(done)}/{progress.planned}")
     if current := progress.current:
@@ -129,6 +129,12 @@ def _trouble(where: str, event: e.Event, names: Names) -> str | None:
             return f"{where}: time is over, missing: {missing}"
         case _:
             return None
+
+
+def _made(event: e.RoundAggregated | e.RoundChained) -> str:
+    if isinstance(event, e.RoundAggregated):
+        return f"model {event.model.sha256[:12]}"
+    return f"{len(event.accepted)} updates are passed on"
 
 
 def _end(event: e.Event) -> str | None:

@@ -11,11 +11,12 @@ import typer
 from agents.operator import place, preparation, services, tables
 from agents.operator.answers import Client, Training
 from agents.operator.console import err, out, say, say_json, tell
+from agents.operator.demo import course
 from agents.operator.demo.run import Asked
 from agents.operator.demo.run import demo as run_demo
 from agents.operator.deployment import Deployment
 from agents.operator.errors import NothingRunning, Unreachable
-from agents.operator.options import DIR, AsJson, Dir
+from agents.operator.options import DIR, AsJson, Dir, told_object
 from infra.broker.errors import BrokerFault
 
 
@@ -61,10 +62,15 @@ def status(root: Dir = DIR, as_json: AsJson = False) -> None:
 def demo(
     root: Dir = DIR,
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same model")] = 7,
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="rounds of federated averaging")] = 6,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="rounds of federated learning")] = 6,
+    strategy: Annotated[
+        str, typer.Option(help="how updates become a model: see `warren strategies`")
+    ] = "FedAvg",
+    options: Annotated[str, typer.Option(help="of the strategy, as a JSON object")] = "{}",
 ) -> None:
     """Train handwritten digits across four sites, on a stack of its own that ends with it."""
-    run_demo(Asked(root.resolve() / "demo", seed, rounds))
+    by = course.strategy(strategy, told_object(options, "--options"))
+    run_demo(Asked(root.resolve() / "demo", seed, rounds, by))
 
 
 def _addresses(deployment: Deployment) -> dict[str, str]:

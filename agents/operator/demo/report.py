@@ -15,10 +15,11 @@ def draw(rounds: Sequence[Round], baseline: Score, folder: Path) -> Path:
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- as said above
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    numbers = [done.number + 1 for done in rounds]
+    evaluated = [done for done in rounds if done.metrics]
+    numbers = [done.number + 1 for done in evaluated]
     for axis, (metric, level) in zip(axes, _levels(baseline), strict=True):
         axis.plot(
-            numbers, [done.metrics[metric] for done in rounds], marker="o", label="four sites, federated"
+            numbers, [done.metrics[metric] for done in evaluated], marker="o", label="four sites, federated"
         )
         axis.axhline(level, color="grey", linestyle="--", label="all images in one place")
         axis.set(xlabel="round", ylabel=metric, title=f"{metric} on held-out images", xticks=numbers)

@@ -3,11 +3,13 @@
 import fcntl
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
+
+from pydantic import JsonValue
 
 from agents.operator import place
 from agents.operator.console import out, say
@@ -34,6 +36,7 @@ class Asked:
     root: Path
     seed: int
     rounds: int
+    strategy: Mapping[str, JsonValue]  # as the API is asked for it
 
 
 def demo(asked: Asked) -> None:
@@ -62,7 +65,8 @@ def _run(asked: Asked, began: float) -> Outcome:
         say(f"all is up after {time.monotonic() - began:.1f} s; logs are in {deployment.stack.logs}")
         training = _begin(api, initial, asked)
         progress = _require_completed(watch(api, training, screen(course.NAMES), fleet.mend))
-        return _look(api, training, progress, pooled, data)
+        outcome = _look(api, training, progress, pooled, data)
+        return replace(outcome, strategy=str(asked.strategy["name"]))
 
 
 def _services(asked: Asked, held: ExitStack) -> tuple[Deployment, Fleet]:
@@ -85,7 +89,9 @@ def _begin(api: Api, initial: Path, asked: Asked) -> UUID:
         if not training.is_over:
             api.abort(training.id, "its demo is gone")
     model = api.add_model("digits", "a small network for handwritten digits", initial)
-    training_id = api.add_training(course.training(model, rounds=asked.rounds, seed=asked.seed))
+    training_id = api.add_training(
+        course.training(model, rounds=asked.rounds, seed=asked.seed, by=asked.strategy)
+    )
     api.start(training_id)
     return training_id
 

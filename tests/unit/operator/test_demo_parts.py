@@ -9,6 +9,8 @@ import pytest
 
 from agents.operator.demo import course
 from agents.operator.demo.verdict import Outcome, faults, final_line
+from agents.operator.errors import CommandFailed
+from schemas.catalogue import BUILT_IN
 from services.api.bodies import NewTraining
 from services.api.plans import plan_of
 from tests.builders import digest_of
@@ -36,6 +38,36 @@ def test_the_last_line_has_the_promised_form() -> None:
 
 def test_a_good_outcome_has_no_faults() -> None:
     assert faults(GOOD) == ()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_strategy_has_options_with_which_four_sites_and_six_rounds_suffice(name: str) -> None:
+    body = course.training(UUID(int=1), rounds=6, seed=7, by=course.strategy(name, {}))
+    plan = plan_of(NewTraining.model_validate_json(json.dumps(body)), {})
+    assert plan.strategy.name == name
+    assert plan.quorum == len(course.SITES)
+
+
+def test_options_that_are_asked_for_go_before_those_of_the_demo() -> None:
+    assert course.strategy("FedDC", {}) == {"name": "FedDC", "period": 2}
+    assert course.strategy("FedDC", {"period": 3}) == {"name": "FedDC", "period": 3}
+
+
+def test_wrong_options_are_told_before_anything_is_started() -> None:
+    with pytest.raises(CommandFailed, match=r"--options of FedTrimmedAvg: beta: .* less than 0\.5"):
+        course.strategy("FedTrimmedAvg", {"beta": 0.5})
+
+
+def test_a_strategy_that_is_not_the_mean_is_not_held_against_the_baseline() -> None:
+    slower = replace(GOOD, accuracy=0.91, told_accuracy=0.91, strategy="FedAdam")
+    assert faults(slower) == ()
+    assert faults(replace(slower, strategy="FedProx"))
+
+
+def test_one_site_alone_need_not_know_every_digit() -> None:
+    alone = replace(GOOD, accuracy=0.75, told_accuracy=0.75, strategy="Krum")
+    assert faults(alone) == ()
+    assert faults(replace(alone, strategy="MultiKrum"))
 
 
 @pytest.mark.parametrize(

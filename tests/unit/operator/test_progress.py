@@ -5,7 +5,7 @@ import pytest
 from agents.operator.progress import Progress
 from schemas import events as e
 from schemas.words import TrainingState
-from tests.builders import ANA, BEN, TRAINING, a_model
+from tests.builders import ANA, BEN, TRAINING, a_model, a_task
 from tests.unit.operator.happenings import (
     a_close,
     a_completion,
@@ -51,6 +51,12 @@ def test_a_round_has_its_updates_model_metrics_and_seconds() -> None:
 def test_another_attempt_takes_the_place_of_the_one_before() -> None:
     progress = seen(a_start(ANA), a_round(ANA), an_upload(ANA, 1), a_round(ANA, attempt=2))
     assert [(each.attempt, dict(each.uploads)) for each in progress.rounds] == [(2, {})]
+
+
+def test_a_round_of_a_chain_ends_without_a_model() -> None:
+    chained = e.RoundChained(training_id=TRAINING, round=0, attempt=1, accepted=(a_task(ANA),))
+    (done,) = seen(a_start(ANA), a_round(ANA), an_upload(ANA, 1), chained).rounds
+    assert (done.accepted, done.sha256, done.ended_at is not None) == (1, None, True)
 
 
 def test_rounds_follow_each_other() -> None:

@@ -8,7 +8,8 @@ from agents.operator.watching import line, lines, picture
 from schemas import events as e
 from schemas.envelope import encode
 from schemas.events import Event
-from tests.builders import ANA, BEN, TRAINING, a_model, failed, refused
+from schemas.ids import ClientId
+from tests.builders import ANA, BEN, TRAINING, a_model, a_task, failed, refused
 from tests.unit.operator.happenings import (
     a_close,
     a_completion,
@@ -29,6 +30,11 @@ def removed() -> e.ParticipantRemoved:
     return e.ParticipantRemoved(training_id=TRAINING, client_id=BEN, reason="not with our data")
 
 
+def chained(*clients: ClientId) -> e.RoundChained:
+    accepted = tuple(a_task(client) for client in clients)
+    return e.RoundChained(training_id=TRAINING, round=0, attempt=1, accepted=accepted)
+
+
 def abandoned() -> e.RoundAbandoned:
     return e.RoundAbandoned(training_id=TRAINING, round=0, attempt=1, reason="too few", missing=(BEN,))
 
@@ -38,6 +44,7 @@ def abandoned() -> e.RoundAbandoned:
     [
         (an_upload(ANA, 0.5), "round 1/2: upload 1/2 from ana"),
         (an_aggregation(), f"round 1/2: model {a_model(1).sha256[:12]}"),
+        (chained(ANA, BEN), "round 1/2: 2 updates are passed on"),
         (an_evaluation(loss=0.25, accuracy=0.5), "round 1/2: accuracy 0.5000 loss 0.2500"),
         (failed(BEN), "round 1/2: ben failed: exit code 1"),
         (removed(), "round 1/2: ben left: not with our data"),
