@@ -137,5 +137,5 @@ def test_the_page_on_strategies_has_each_with_all_of_its_options(one: Described)
     page = (ROOT / "docs/strategies.md").read_text()
     (row,) = (line for line in page.splitlines() if line.startswith(f"| {one.name} |"))
     properties: Any = one.options.get("properties", {})
-    inherited = built_in()[0].options["properties"] if one.name == "FedProx" else {}
+    inherited: Any = built_in()[0].options["properties"] if one.name == "FedProx" else {}
     assert [name for name in properties if name not in inherited and f"`{name}`" not in row] == []
