@@ -226,6 +226,14 @@ def test_everybody_may_take_anybodys() -> None:
     assert len(found) == 4 * 3
 
 
+@pytest.mark.parametrize("period", [1, 2, 3])
+def test_versions_are_counted_by_the_rounds_that_aggregate(period: int) -> None:
+    strategy = FedDC(period=period)
+    for number in range(12):
+        before = sum(map(strategy.aggregates, range(number)))
+        assert strategy.versions_before(number) == before
+
+
 def test_a_training_with_one_round_a_period_never_chains() -> None:
     taken = steps(a_chain(ANA, rounds=1, strategy=FedDC(period=1)), *taken_in(ANA), now=NOON)
     assert "RoundClosed" in types(events_of(*taken))

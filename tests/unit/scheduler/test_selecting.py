@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from schemas import commands as c
 from schemas import events as e
 from schemas.plan import BestModel
-from schemas.words import Mode, TrainingState
+from schemas.words import Mode, Outcome, TrainingState
 from services.scheduler.decide import Input
+from services.scheduler.orders import Send
 from services.scheduler.saga import Step
 from services.scheduler.selecting import after_evaluation
 from services.scheduler.state import Best
@@ -79,6 +81,14 @@ def test_a_training_ends_early_once_patience_is_used_up_and_says_why() -> None:
     assert ended.reason == "no better auc in 2 evaluations; the best is 0.5 of version 2"
     assert taken[-1].training is not None
     assert (taken[-1].training.state, taken[-1].training.reason) == (TrainingState.COMPLETED, ended.reason)
+
+
+def test_participants_are_told_why_a_training_ended_early() -> None:
+    taken = trained((0.5, 0.25), rounds=9, patience=1)
+    commands = (order.command for order in taken[-1].orders if isinstance(order, Send))
+    (told,) = (command for command in commands if isinstance(command, c.TrainingEnded))
+    assert (told.outcome, told.reason) == (Outcome.COMPLETED, completed(taken).reason)
+    assert told.model == a_model(2)
 
 
 def test_a_better_version_restores_the_patience() -> None:
