@@ -42,7 +42,7 @@ class ServerMissing(Refusal):
         if self.packages:
             cures.append(
                 f"run `apt-get install --no-install-recommends {' '.join(self.packages)}` as root"
-                " or start a Docker engine"
+                " or start a Docker engine that you may use"
             )
         if "rclone" in self.programs:
             cures.append("run `pip install 'warren[stack]'`")

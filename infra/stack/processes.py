@@ -27,6 +27,7 @@ class Program:
     is_ready: Callable[[], bool]
     stop_signal: signal.Signals = signal.SIGTERM
     privileges: tuple[str, ...] = ()  # arguments of setpriv(1)
+    tether: str = "KILL"  # the signal it gets when who started it dies
 
 
 class Mark(Frozen):
@@ -129,7 +130,7 @@ def _mark_file(name: str, root: Path) -> Path:
 
 
 def _wrapped(program: Program, *, tethered: bool) -> tuple[str, ...]:
-    options = (*program.privileges, *(("--pdeathsig", "KILL") if tethered else ()))
+    options = (*program.privileges, *(("--pdeathsig", program.tether) if tethered else ()))
     return ("setpriv", *options, "--", *program.argv) if options else program.argv
 
 

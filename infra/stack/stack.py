@@ -37,12 +37,15 @@ class Stack:
             started = _down(root)
             record = _record(root, started)
             record.write(_file(root))
+            in_containers = _marker(root).exists()
             try:
                 if not _came_up(record, root, definitions, tethered=not detached):
                     started += _down(root)
                     _start(record, root, definitions, tethered=not detached)
             except BaseException:  # a Ctrl-C too: nothing may stay behind half started
                 _stop(started, root)
+                if not in_containers:
+                    _marker(root).unlink(missing_ok=True)  # no data yet: they may be for programs after all
                 raise
         return cls(root, record.endpoints, started)
 
@@ -58,7 +61,7 @@ class Stack:
             _stop(SERVERS, self.root)
 
     def running(self) -> dict[str, bool]:
-        return {name: _is_running(name, self.root) for name in SERVERS}
+        return {name: processes.is_running(name, self.root) for name in SERVERS}
 
     @property
     def logs(self) -> Path:
@@ -84,16 +87,18 @@ def _came_up(record: Record, root: Path, definitions: Path | None, *, tethered: 
 
 
 def _start(record: Record, root: Path, definitions: Path | None, *, tethered: bool) -> None:
-    """With programs of this machine, else in containers."""
+    """With programs of this machine, else in containers: as it was the first time, for there the data are."""
+    if _marker(root).exists():
+        _launch_containers(record, root, definitions, tethered=tethered)
+        return
     try:
-        _launch(_binaries(), record, root, definitions, tethered=tethered)
+        binaries = _binaries()
     except ServerMissing:
-        rclone = install.find_one("rclone", install.places())
-        if rclone is None or not _containers().engine_answers():
+        if (root / "postgres").exists() or not _containers().engine_answers():
             raise
-        _marker(root).touch()
-        _launch_s3(rclone, record, root, tethered=tethered)
-        _containers().start(record, root, definitions, tethered=tethered, timeout_s=_START_S)
+        _launch_containers(record, root, definitions, tethered=tethered)
+    else:
+        _launch(binaries, record, root, definitions, tethered=tethered)
 
 
 def _binaries() -> Binaries:
@@ -124,6 +129,21 @@ def _launch(
     processes.wait_ready(broker, root, _START_S)
 
 
+def _launch_containers(record: Record, root: Path, definitions: Path | None, *, tethered: bool) -> None:
+    rclone = install.find_one("rclone", install.places())
+    if rclone is None:
+        raise ServerMissing(["rclone"])
+    _containers().fetch_images()
+    _marker(root).touch()
+    keepers = _containers().programs(record, root, definitions)
+    for keeper in keepers:
+        if not processes.is_running(keeper.name, root):
+            processes.launch(keeper, root, tethered=tethered)
+    _launch_s3(rclone, record, root, tethered=tethered)
+    for keeper in keepers:
+        processes.wait_ready(keeper, root, _START_S)
+
+
 def _launch_s3(rclone: Path, record: Record, root: Path, *, tethered: bool) -> None:
     if not processes.is_running("s3", root):
         store = s3.program(rclone, record, root)
@@ -132,13 +152,12 @@ def _launch_s3(rclone: Path, record: Record, root: Path, *, tethered: bool) -> N
 
 
 def _stop(names: tuple[str, ...], root: Path) -> None:
-    processes.stop([name for name in names if name != "rabbitmq"], root, _STOP_S)
-    if "rabbitmq" not in names:
-        return
-    if _marker(root).exists():
-        _containers().stop(root)
-        _marker(root).unlink()
-    else:
+    in_containers = _marker(root).exists()
+    processes.stop([name for name in names if name != "rabbitmq" or in_containers], root, _STOP_S)
+    if in_containers:
+        for name in set(names) - {"s3"}:
+            _containers().remove(name, root)  # whose keeper was killed
+    elif "rabbitmq" in names:
         if processes.is_running("rabbitmq", root):
             rabbitmq.hasten_stop(root)
         processes.stop(["rabbitmq"], root, _STOP_S)
@@ -146,18 +165,12 @@ def _stop(names: tuple[str, ...], root: Path) -> None:
 
 
 def _down(root: Path) -> tuple[str, ...]:
-    return tuple(name for name in SERVERS if not _is_running(name, root))
+    return tuple(name for name in SERVERS if not processes.is_running(name, root))
 
 
 def _all_answer(endpoints: Endpoints) -> bool:
     rabbit, database, store = endpoints.rabbit, endpoints.postgres, endpoints.s3
     return rabbitmq.greets(rabbit.port) and postgres.accepts(database) and s3.answers(store)
-
-
-def _is_running(name: str, root: Path) -> bool:
-    if _marker(root).exists() and name != "s3":
-        return bool(_containers().is_running(name, root))
-    return processes.is_running(name, root)
 
 
 def _record(root: Path, down: tuple[str, ...]) -> Record:
@@ -171,7 +184,7 @@ def _file(root: Path) -> Path:
 
 
 def _marker(root: Path) -> Path:
-    """There while RabbitMQ and PostgreSQL run as containers."""
+    """There where RabbitMQ and PostgreSQL run in containers, and keep their data for them."""
     return root / "containers"
 
 

@@ -2,7 +2,10 @@
 
 import os
 import socket
+import time
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from pydantic import ValidationError
@@ -130,6 +133,26 @@ def test_only_what_outlasts_its_time_is_killed(tmp_path: Path, caplog: pytest.Lo
     processes.stop(["sh"], tmp_path, timeout_s=0.1)
     assert caplog.messages == ["server did not stop in time and was killed"]
     assert not processes.is_running("sh", tmp_path)
+
+
+def test_a_tethered_program_gets_its_own_signal_when_who_started_it_is_gone(tmp_path: Path) -> None:
+    """A container's keeper must live on for a moment: it has something to take along."""
+    started, told = tmp_path / "started", tmp_path / "told"
+    script = f"trap 'echo > {told}; exit' HUP; echo > started; while :; do sleep 0.05; done"
+    keeper = replace(a_program(script, started), tether="HUP")
+
+    def start() -> None:
+        processes.launch(keeper, tmp_path, tethered=True)
+        processes.wait_ready(keeper, tmp_path, timeout_s=5)
+
+    thread = Thread(target=start)
+    thread.start()
+    thread.join()
+    deadline = time.monotonic() + 5
+    while processes.is_running("sh", tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert told.exists()
 
 
 def test_rabbitmq_is_told_every_limit() -> None:
