@@ -4,7 +4,8 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import uvloop
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from infra.logs import configure
+from schemas.refusal import Refusal
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -27,6 +29,15 @@ def settings_from_environment(kind: type[S]) -> S:
             for fault in error.errors(include_input=False, include_url=False)
         )
         sys.exit(f"these settings do not work: {'; '.join(faults)}")
+
+
+@contextmanager
+def explained(variable: str) -> Iterator[None]:
+    """What is refused in here is the fault of this environment variable, and said in one line."""
+    try:
+        yield
+    except Refusal as refusal:
+        sys.exit(f"these settings do not work: {variable}: {refusal}")
 
 
 def run_until_stopped(service: Callable[[asyncio.Event], Awaitable[None]], log_level: str = "INFO") -> None:

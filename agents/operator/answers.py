@@ -69,6 +69,7 @@ class Training(Answer):
     local_models_arrived: int
     local_models_expected: int
     rounds_completed: int
+    best_version: int | None = None
     metrics: dict[str, float]
     plan: dict[str, Any]  # a `Plan`; shown, not read
 

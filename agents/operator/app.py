@@ -3,6 +3,7 @@
 import typer
 
 from agents.operator.commands import (
+    aggregate,
     clients,
     events,
     install,
@@ -29,6 +30,7 @@ def create_app() -> typer.Typer:
     for group in (topology, users, clients, integrators, trainings, events):
         app.add_typer(group.group)
     app.command()(strategies.strategies)
+    app.command()(aggregate.aggregate)
     app.command()(install.install)
     run.add_to(app)
     return app

@@ -48,6 +48,21 @@ def database_url(root: Path) -> str:
     return running(root, "postgres").endpoints.postgres.url
 
 
+def worker_environment(root: Path) -> dict[str, str]:
+    """The settings by which an aggregator worker finds the objects."""
+    settings = read_settings()
+    if settings.s3_url:
+        told = {
+            "S3_URL": settings.s3_url,
+            "S3_ACCESS_KEY": settings.s3_access_key,
+            "S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+            "S3_BUCKET": settings.s3_bucket,
+        }
+        return {f"WARREN_AGGREGATOR_{name}": value for name, value in told.items()}
+    deployment = running(root, "s3")
+    return services.environment(services.AGGREGATOR, deployment.endpoints, deployment.logins)
+
+
 def running(root: Path, server: str) -> Deployment:
     """The one under `root`, of which that server must run."""
     deployment = Deployment.find(root)

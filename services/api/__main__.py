@@ -1,13 +1,9 @@
 """Starts the API: python -m services.api"""
 
-import sys
-
 import uvicorn
-from fastapi import FastAPI
 
 from infra.logs import configure
-from infra.process import settings_from_environment
-from schemas.refusal import Refusal
+from infra.process import explained, settings_from_environment
 from services.api.app import create_app
 from services.api.settings import Settings
 
@@ -15,8 +11,10 @@ from services.api.settings import Settings
 def main() -> None:
     settings = settings_from_environment(Settings)
     configure(settings.log_level)
+    with explained("WARREN_API_STRATEGIES"):
+        app = create_app(settings)
     uvicorn.run(
-        _app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -24,14 +22,6 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=10,
     )
-
-
-def _app(settings: Settings) -> FastAPI:
-    """Or one line on standard error: rules of the operator's own may be wrong."""
-    try:
-        return create_app(settings)
-    except Refusal as refusal:
-        sys.exit(f"these settings do not work: WARREN_API_STRATEGIES: {refusal}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tests.e2e.warren import Warren, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.integration, pytest.mark.timeout(200)]
 
+NOBODY = "6f0a5c5e-8b1f-5a52-9a43-2d3f4b0c7e11"
 SITE = Path(__file__).with_name("quick_site.py")
 
 
@@ -113,6 +114,30 @@ def test_a_training_is_shown_with_its_rounds(warren: Warren, completed: str) -> 
     assert (shown["status"], [done["round"] for done in shown["rounds"]]) == ("completed", [0, 1])
     assert "completed" in warren("trainings", "show", completed)
     assert completed in warren("trainings", "list")
+
+
+def test_every_version_of_a_training_is_computed_again(warren: Warren, completed: str) -> None:
+    verdicts = warren.told("trainings", "verify", completed)
+    assert [(one["version"], one["round"], one["faults"]) for one in verdicts] == [
+        (0, None, []),
+        (1, 0, []),
+        (2, 1, []),
+    ]
+    assert warren("trainings", "verify", completed).count(" ok\n") == 3
+    assert "no started training" in warren.tried("trainings", "verify", NOBODY).stderr
+
+
+def test_a_training_is_planned_with_any_strategy(warren: Warren, site: str) -> None:
+    chosen = ("--strategy", "FedAdam", "--options", '{"eta": 0.5}', "--plan", '{"norm_clip": 3}')
+    shown = warren.told("trainings", "show", planned(warren, "ana", *chosen))
+    assert (shown["plan"]["strategy"]["eta"], shown["plan"]["norm_clip"]) == (0.5, 3.0)
+    assert (
+        "there is no strategy 'FedSum' here"
+        in warren.tried(
+            "trainings", "create", "--model", "model.safetensors", "--client", "ana", "--strategy", "FedSum"
+        ).stderr
+    )
+    assert "FedAdam" in warren("strategies")
 
 
 def test_what_cannot_be_is_refused_in_one_line(warren: Warren, completed: str) -> None:

@@ -1,9 +1,14 @@
 """Rules of the operator's own: what is one, and what is said of anything else."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from agents.operator.logins import Logins
+from agents.operator.services import environment
 from infra.plugins import (
     RuleNameWrong,
     RuleNotFound,
@@ -14,6 +19,7 @@ from infra.plugins import (
     strategies,
     strategy,
 )
+from infra.stack.record import Record
 from schemas.catalogue import UnknownStrategy
 from schemas.strategies import Custom, FedAdam
 from tests.rules import Damping, damped
@@ -110,3 +116,16 @@ def test_a_strategy_is_made_by_its_name() -> None:
         strategy("half", {"share": 7}, rules)
     with pytest.raises(UnknownStrategy, match=r"no strategy 'FedSum' here; there are FedAvg, .*, half"):
         strategy("FedSum", {}, rules)
+
+
+@pytest.mark.parametrize("service", ["api", "aggregator"])
+def test_a_service_with_a_rule_that_cannot_be_loaded_says_so_and_does_not_start(service: str) -> None:
+    endpoints, logins = Record.fresh().endpoints, Logins.fresh()
+    variable = f"WARREN_{service.upper()}_STRATEGIES"
+    env = {**environment(service, endpoints, logins), variable: "mine=tests.rules:thawed"}
+    started = subprocess.run(
+        (sys.executable, "-m", f"services.{service}"), env=env, capture_output=True, text=True, check=False
+    )
+    assert started.returncode == 1
+    assert started.stderr.startswith(f"these settings do not work: {variable}: no rule can be loaded from")
+    assert started.stderr.count("\n") == 1

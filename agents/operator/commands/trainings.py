@@ -12,6 +12,7 @@ from agents.operator import place, tables
 from agents.operator.console import out, say, say_json, say_models, tell
 from agents.operator.errors import CommandFailed
 from agents.operator.options import DIR, AsJson, Dir, told_object
+from agents.operator.recomputing import recomputed, verdict_line
 from agents.operator.rest import Api
 from agents.operator.watching import lines, screen
 from agents.operator.watching import watch as watch_training
@@ -95,6 +96,8 @@ def show(training: Id, root: Dir = DIR, as_json: AsJson = False) -> None:
     out.print(tables.trainings_table([found]))
     if found.reason:
         say(f"reason: {found.reason}")
+    if found.best_version is not None:
+        say(f"best version: {found.best_version}")
     out.print(tables.past_rounds_table(rounds))
 
 
@@ -120,6 +123,18 @@ def every(root: Dir = DIR, as_json: AsJson = False) -> None:
         say_models(found)
     else:
         out.print(tables.trainings_table(found))
+
+
+@group.command()
+def verify(training: Id, root: Dir = DIR, as_json: AsJson = False) -> None:
+    """Recompute every version of its model from the recorded updates; exit 1 if one comes out differently."""
+    found = recomputed(training, root)
+    if as_json:
+        say_json(found)
+    else:
+        for each in found:
+            say(verdict_line(each))
+    raise typer.Exit(1 if any(each["faults"] for each in found) else 0)
 
 
 def _tell(training: UUID, doing: str, *, as_json: bool) -> None:
