@@ -100,7 +100,8 @@ class Plan(Words):
     @property
     def measures(self) -> bool:
         """Whether the distance of each update from the current model is needed."""
-        return self.norm_clip is not None or self.strategy.measures
+        compares_parts = self.partial and self.strategy.chooses
+        return self.norm_clip is not None or self.strategy.measures or compares_parts
 
     def config_of(self, round_: int) -> dict[str, Any]:
         """What the user code is told in this round: the plan's own config, and what the strategy adds."""

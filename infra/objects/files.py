@@ -7,10 +7,9 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from infra.objects.errors import ObjectChanged, ObjectMissing, ObjectStoreUnavailable
-from infra.objects.store import Content, ObjectStat
+from infra.objects.store import CHUNK, Content, ObjectStat
 from infra.streams import Chunk
 
-_CHUNK = 1 << 20
 _INCOMING = ".incoming"  # what is being written; no key begins so
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -45,7 +44,7 @@ class FileObjects:
 
     @contextmanager
     def read(
-        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Content]:
         with _faults(key):
             file = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
@@ -54,7 +53,7 @@ class FileObjects:
             if expected_etag not in {None, found.etag}:
                 raise ObjectChanged(key)
             part = range(found.size)[span.start : span.stop] if span is not None else range(found.size)
-            yield Content(len(part), found.etag, _chunks(key, file, part))
+            yield Content(len(part), found.etag, _chunks(key, file, part, chunk))
         finally:
             os.close(file)
 
@@ -93,11 +92,11 @@ def _stat(found: os.stat_result) -> ObjectStat:
     return ObjectStat(found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
 
 
-def _chunks(key: str, file: int, part: range) -> Iterator[bytes]:
+def _chunks(key: str, file: int, part: range, most: int) -> Iterator[bytes]:
     """Ends early if the file has become shorter."""
-    for at in range(part.start, part.stop, _CHUNK):
+    for at in range(part.start, part.stop, most):
         with _faults(key):
-            chunk = os.pread(file, min(_CHUNK, part.stop - at), at)
+            chunk = os.pread(file, min(most, part.stop - at), at)
         yield chunk
 
 

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from infra.objects.errors import ObjectChanged, ObjectMissing
-from infra.objects.store import Content, ObjectStat
+from infra.objects.store import CHUNK, Content, ObjectStat
 from infra.streams import Chunk
-
-_CHUNK = 1 << 20
 
 
 class MemoryObjects:
@@ -23,14 +21,14 @@ class MemoryObjects:
 
     @contextmanager
     def read(
-        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Content]:
         etag = self.stat(key).etag
         if expected_etag not in {None, etag}:
             raise ObjectChanged(key)
         content = self._content(key)
         part = content if span is None else content[span.start : span.stop]
-        chunks = (part[at : at + _CHUNK] for at in range(0, len(part), _CHUNK))
+        chunks = (part[at : at + chunk] for at in range(0, len(part), chunk))
         yield Content(len(part), etag, chunks)
 
     def stat(self, key: str) -> ObjectStat:

@@ -13,11 +13,10 @@ from urllib3.exceptions import HTTPError
 
 from infra.objects.errors import ObjectChanged, ObjectMissing, ObjectStoreUnavailable
 from infra.objects.settings import ObjectStoreSettings
-from infra.objects.store import Content, ObjectStat
+from infra.objects.store import CHUNK, Content, ObjectStat
 from infra.streams import Chunk, ChunkStream
 
-_CHUNK = 1 << 20
-_CONNECTIONS = 16
+_CONNECTIONS = 256  # that are kept for further requests
 _NOTHING = Content(0, "", iter(()))
 _RETRIED = (500, 502, 503, 504)
 
@@ -53,7 +52,7 @@ class MinioObjects:
 
     @contextmanager
     def read(
-        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Content]:
         if span is not None and not span:
             yield _NOTHING
@@ -64,7 +63,8 @@ class MinioObjects:
             yield _NOTHING
             return
         try:
-            yield _checked(key, response, span, expected_etag)
+            length, etag = _checked(key, response, span, expected_etag)
+            yield Content(length, etag, _stream(key, response, chunk))
         finally:
             response.close()
             response.release_conn()
@@ -127,7 +127,7 @@ def _pool(settings: ObjectStoreSettings) -> urllib3.PoolManager:
 
 def _checked(
     key: str, response: urllib3.BaseHTTPResponse, span: range | None, expected_etag: str | None
-) -> Content:
+) -> tuple[int, str]:
     """Some stores ignore a condition, some answer a range with 200: only etag and length tell."""
     etag = _bare(response.headers.get("etag"))
     if expected_etag not in {None, etag}:
@@ -135,12 +135,12 @@ def _checked(
     length = int(response.headers.get("content-length", -1))
     if length < 0 or (span is not None and length > len(span)):
         raise ObjectStoreUnavailable(f"it answered {length} bytes for {span} of {key}")
-    return Content(length, etag, _stream(key, response))
+    return length, etag
 
 
-def _stream(key: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+def _stream(key: str, response: urllib3.BaseHTTPResponse, chunk: int) -> Iterator[bytes]:
     with _faults(key):
-        yield from response.stream(_CHUNK)
+        yield from response.stream(chunk)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from infra.objects.errors import ObjectMissing
-from infra.objects.store import Content, ObjectStat, ObjectStore
+from infra.objects.store import CHUNK, Content, ObjectStat, ObjectStore
 from infra.streams import Chunk
 
 
@@ -18,9 +18,9 @@ class OverlayObjects:
         self._above.put(key, chunks, size)
 
     def read(
-        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None, chunk: int = CHUNK
     ) -> AbstractContextManager[Content]:
-        return self._holding(key).read(key, span, expected_etag=expected_etag)
+        return self._holding(key).read(key, span, expected_etag=expected_etag, chunk=chunk)
 
     def stat(self, key: str) -> ObjectStat:
         return self._holding(key).stat(key)

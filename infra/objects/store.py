@@ -8,6 +8,8 @@ from typing import Protocol
 from infra.objects.errors import ObjectTooLarge
 from infra.streams import Chunk
 
+CHUNK = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
@@ -40,9 +42,12 @@ class ObjectStore(Protocol):
         ...
 
     def read(
-        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None, chunk: int = CHUNK
     ) -> AbstractContextManager[Content]:
-        """The bytes, or those of a range; as with a slice, what lies beyond the end is just not there."""
+        """The bytes, or those of a range; as with a slice, what lies beyond the end is just not there.
+
+        No chunk has more than `chunk` bytes, and no more than one is held.
+        """
         ...
 
     def stat(self, key: str) -> ObjectStat: ...

@@ -54,10 +54,13 @@ def update_layout(model: Layout, extra: Extra | None = None, tensors: Sequence[i
 
 def slot_layout(model: Layout, slot: Slot) -> Layout:
     """The floating-point tensors in the model's order, so that a shard of them is one range."""
-    floats = [tensor for tensor in model.tensors if tensor.dtype in FLOATS]
-    if slot in _LIKE_THE_MODEL:
-        return in_this_order(floats)
-    return in_this_order(replace(tensor, dtype=Dtype.F64) for tensor in floats)
+    floats = (tensor for tensor in model.tensors if tensor.dtype in FLOATS)
+    return in_this_order(replace(tensor, dtype=slot_dtype(slot, tensor.dtype)) for tensor in floats)
+
+
+def slot_dtype(slot: Slot, dtype: Dtype) -> Dtype:
+    """Of the state beside a tensor of this dtype."""
+    return dtype if slot in _LIKE_THE_MODEL else Dtype.F64
 
 
 def pieces(model: Layout, file: Layout, span: range) -> tuple[Piece, ...]:

@@ -12,6 +12,7 @@ from infra.broker.topology import Queue
 from infra.objects.minio_objects import MinioObjects
 from infra.objects.settings import ObjectStoreSettings
 from infra.objects.store import ObjectStore
+from infra.plugins import load_rules
 from schemas.commands import AggregatorCommand
 from schemas.routing import Role
 from services.aggregator.handlers import Handlers
@@ -22,7 +23,12 @@ from services.aggregator.work import Worker
 def create_broker(settings: Settings, publisher: Publisher, objects: ObjectStore) -> RabbitBroker:
     broker = make_broker(_broker(settings), "aggregator consumes", graceful_timeout_s=settings.drain_s)
     source = Source(Queue.AGGREGATOR, AggregatorCommand, (Role.SCHEDULER,), settings.parallel)
-    subscribe(broker, publisher, source, Handlers(Worker(objects), publisher).handle)
+    subscribe(
+        broker,
+        publisher,
+        source,
+        Handlers(Worker(objects, load_rules(settings.strategies)), publisher).handle,
+    )
     return broker
 
 

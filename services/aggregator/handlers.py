@@ -7,7 +7,14 @@ from typing import assert_never
 
 from infra.broker.outgoing import outgoing
 from infra.broker.publisher import Publisher
-from schemas.commands import AggregatorCommand, InspectUpdate, PublishModel, ReduceShard
+from schemas.commands import (
+    AggregatorCommand,
+    ChooseUpdates,
+    InspectUpdate,
+    MeasureShard,
+    PublishModel,
+    ReduceShard,
+)
 from schemas.envelope import Envelope, enclose
 from schemas.identity import derived
 from schemas.ids import MessageId
@@ -51,6 +58,10 @@ class Handlers:
         match command:
             case InspectUpdate():
                 return self._worker.inspect_update(command)
+            case MeasureShard():
+                return self._worker.measure_shard(command)
+            case ChooseUpdates():
+                return self._worker.choose_updates(command)
             case ReduceShard():
                 return self._worker.reduce_shard(command)
             case PublishModel():

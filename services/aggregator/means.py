@@ -4,63 +4,36 @@ Every element is computed on its own, by the same operations in the order of the
 are cut into shards and strips therefore cannot change a bit of the result.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
-from services.aggregator.rounding import narrow
+from infra.weights.parts import FLOATS as FLOATS
 
 Limbs = NDArray[np.int64]
-
-FLOATS = frozenset({Dtype.F64, Dtype.F32, Dtype.F16, Dtype.BF16})
-
-BLOCK = 1 << 14  # floats that are widened at once: they stay in a core's cache
 
 _LIMB = 32
 _LOW = np.int64(2**_LIMB - 1)
 _DIGIT = 8
 
 
-class Mean(Protocol):
-    def add(self, weight: int, values: NDArray[Any], at: int) -> None:
-        """Count these neighbouring elements, the first of them number `at`; each element once per update."""
-        ...
+class FloatSum:
+    """sum(factor * value), each operation one rounding of float64."""
 
-    def result(self, part: slice, total: int) -> NDArray[Any]:
-        """The mean of these elements, given the sum of all weights."""
-        ...
-
-
-def mean_of(dtype: Dtype, elements: int) -> Mean:
-    """Weights are positive integers, their sum is below 2**53."""
-    if dtype in FLOATS:
-        return FloatMean(dtype, elements)
-    if dtype == Dtype.BOOL:
-        return Majority(elements)
-    return IntegerMean(dtype, elements)
-
-
-class FloatMean:
-    """sum(weight * value) / sum(weight), each operation one rounding of float64, then one to the dtype."""
-
-    def __init__(self, dtype: Dtype, elements: int) -> None:
-        self._dtype = dtype
+    def __init__(self, elements: int) -> None:
         self._sums = np.full(elements, -0.0)  # the one start that changes no first term, not even -0.0
-        self._weighted = np.empty(min(elements, BLOCK))
 
-    def add(self, weight: int, values: NDArray[Any], at: int) -> None:
-        for begin in range(0, len(values), BLOCK):
-            block = values[begin : begin + BLOCK]
-            weighted = self._weighted[: len(block)]
-            np.copyto(weighted, block)
-            weighted *= weight
-            self._sums[at + begin : at + begin + len(block)] += weighted
+    def add(self, factor: float, values: NDArray[np.float64], at: int) -> None:
+        """Count these neighbouring elements, the first of them number `at`; `values` is written over."""
+        if factor != 1:
+            values *= factor
+        self._sums[at : at + len(values)] += values
 
-    def result(self, part: slice, total: int) -> NDArray[Any]:
-        return narrow(self._sums[part] / total, self._dtype)
+    def over(self, divisor: float, part: slice) -> NDArray[np.float64]:
+        return self._sums[part] / divisor
 
 
 class IntegerMean:

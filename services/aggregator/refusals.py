@@ -90,3 +90,27 @@ class ResultOutOfRange(Refusal):
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
         super().__init__(f"a result is beyond every number of the tensor's dtype {dtype}")
+
+
+class NotChosen(Refusal):
+    code: ClassVar[str] = "not_chosen"
+
+    def __init__(self, strategy: str) -> None:
+        self.strategy = strategy
+        super().__init__(f"{strategy} has not chosen yet which of the updates to combine")
+
+
+class RuleUnknown(Refusal):
+    code: ClassVar[str] = "rule_unknown"
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"this worker has no rule called {rule!r}")
+
+
+class RuleMisbehaved(Refusal):
+    code: ClassVar[str] = "rule_misbehaved"
+
+    def __init__(self, rule: str, why: str) -> None:
+        self.rule = rule
+        super().__init__(f"the rule {rule!r} {why}")

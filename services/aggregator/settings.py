@@ -11,6 +11,7 @@ class Settings(BaseSettings):
 
     broker_url: SecretStr  # amqp(s)://aggregator:password@host:port/vhost
     parallel: int = Field(default=2, ge=1, le=64)  # commands in hand at the same time
+    strategies: str = ""  # rules of the operator's own: name=package.module:function, with commas between
     drain_s: float = Field(default=15.0, gt=0)  # to finish what is in hand when asked to stop
 
     s3_url: str  # http(s)://host:port

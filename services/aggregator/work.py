@@ -5,49 +5,65 @@ keys, so repeats and zombies change nothing.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
-from typing import Protocol
+from typing import Any
 
 from blake3 import blake3
 
-from infra.objects.errors import ObjectChanged, ObjectMissing
-from infra.objects.store import ObjectStore
+from infra.objects.store import ObjectStore, fetch
+from infra.plugins import Rules
 from infra.streams import Chunk
-from infra.weights.layout import shards
-from infra.weights.refusals import DigestDiffers, WeightsPadded, WeightsTruncated
+from infra.weights.layout import Layout, shards
+from infra.weights.parts import slot_layout
+from infra.weights.refusals import DigestDiffers
 from schemas import keys
-from schemas.commands import InspectUpdate, PublishModel, ReduceShard
+from schemas.commands import ChooseUpdates, InspectUpdate, MeasureShard, PublishModel, ReduceShard
 from schemas.reduction import ReducePlan
 from schemas.refusal import Refusal
-from schemas.reports import ModelPublished, ShardReduced, UpdateAccepted, UpdateLost, UpdateRejected
-from schemas.weights import ModelRef, PlannedUpdate
+from schemas.reports import (
+    ModelPublished,
+    ShardMeasured,
+    ShardReduced,
+    UpdateAccepted,
+    UpdateLost,
+    UpdateRejected,
+    UpdatesChosen,
+)
+from schemas.weights import ModelRef, StateRef
+from schemas.words import Slot
 from services.aggregator.ahead import ahead, aside
-from services.aggregator.fedavg import fedavg
+from services.aggregator.digests import checked, watched
+from services.aggregator.gram import Gram
 from services.aggregator.inspection import Inspection, Terms, inspect
-from services.aggregator.known import Known, ours
+from services.aggregator.known import Known, StaleObject, ours
+from services.aggregator.krum import Chooser, choose, distances
+from services.aggregator.measuring import measured
+from services.aggregator.reading import LostUpdate
+from services.aggregator.recipe import Recipe, comparison_of, recipe_of, slots_of
+from services.aggregator.reduction import reduced
+from services.aggregator.sources import Limits
+from services.aggregator.spool import Spool, spooled
+from services.aggregator.windows import Work, work_on
 
-_LOST = (ObjectMissing, ObjectChanged, DigestDiffers, WeightsTruncated, WeightsPadded)
+Planned = MeasureShard | ChooseUpdates | ReduceShard | PublishModel
+Parts = tuple[Iterable[Chunk], ...]  # of the model, then of each slot
 
-
-class Digest(Protocol):
-    def update(self, data: Chunk, /) -> object: ...
-
-
-class LostUpdate(Exception):
-    """An accepted update cannot be read any more as it was accepted."""
-
-    def __init__(self, update: PlannedUpdate, cause: Refusal) -> None:
-        self.update = update
-        super().__init__(str(cause))
+_MAX_GRAM = 256 << 20
 
 
 class Worker:
-    def __init__(self, objects: ObjectStore) -> None:
+    """`rules` are the operator's own, by the names that plans call them."""
+
+    def __init__(
+        self, objects: ObjectStore, rules: Rules | None = None, limits: Limits | None = None
+    ) -> None:
         self._objects = objects
         self._known = Known(objects)
+        self._rules = rules or {}
+        self._limits = limits or Limits()
 
     def inspect_update(self, command: InspectUpdate) -> UpdateAccepted | UpdateRejected:
         named = command.model_dump(include={"training_id", "task_id", "client_id", "round"})
@@ -65,54 +81,115 @@ class Worker:
             tensors=found.tensors,
         )
 
+    def measure_shard(self, command: MeasureShard) -> ShardMeasured | UpdateLost:
+        plan = self._known.plan(command.plan, command.plan_sha256)
+        try:
+            found = self._measured(plan, command.shard).to_bytes()
+        except LostUpdate as lost:
+            return _told(command, lost)
+        key = keys.measured_shard(command.training_id, command.round, command.epoch, command.shard)
+        self._objects.put(key, [found], len(found))
+        return ShardMeasured(**_named(command), shard=command.shard, digest=blake3(found).hexdigest())
+
+    def choose_updates(self, command: ChooseUpdates) -> UpdatesChosen | UpdateLost:
+        plan = self._known.plan(command.plan, command.plan_sha256)
+        strategy = plan.strategy
+        if not isinstance(strategy, Chooser):
+            raise TypeError(f"{strategy.name} does not choose")
+        try:
+            grams = self._stored_grams(command) if command.shards else iter([self._measured(plan, 0)])
+            far = distances(grams)
+        except LostUpdate as lost:
+            return _told(command, lost)
+        clients = [update.client_id for update in plan.updates]
+        return UpdatesChosen(**_named(command), clients=choose(strategy, clients, far))
+
     def reduce_shard(self, command: ReduceShard) -> ShardReduced | UpdateLost:
         plan = self._known.plan(command.plan, command.plan_sha256)
         try:
-            mean, size = self._mean(plan, command.shard)
+            with self._reduced(plan, command.shard) as parts:
+                digests = self._stored_parts(command, plan, parts)
         except LostUpdate as lost:
             return _told(command, lost)
-        digest = blake3()
-        key = keys.shard(command.training_id, command.round, command.epoch, command.shard)
-        self._objects.put(key, _watched(mean, digest), size)
-        return ShardReduced(
-            training_id=command.training_id,
-            round=command.round,
-            epoch=command.epoch,
-            shard=command.shard,
-            digest=digest.hexdigest(),
-        )
+        return ShardReduced(**_named(command), shard=command.shard, digests=digests)
 
     def publish_model(self, command: PublishModel) -> ModelPublished | UpdateLost:
-        layout = self._known.layout(command.model)
+        plan = self._known.plan(command.plan, command.plan_sha256)
+        if command.shards:
+            return self._published(command, plan, self._stored(command, plan))
         try:
-            data = self._data(command)
+            with self._reduced(plan, 0) as spools:
+                return self._published(command, plan, tuple(spool.chunks() for spool in spools))
         except LostUpdate as lost:
             return _told(command, lost)
-        version = command.model.version + 1
-        key = keys.model_version(command.training_id, version, command.epoch)
-        sha256 = hashlib.sha256()
-        self._objects.put(key, _watched(chain((layout.header,), data), sha256), layout.size)
-        published = command.model.model_copy(
-            update={"version": version, "key": key, "sha256": sha256.hexdigest()}
-        )
-        return ModelPublished(
-            training_id=command.training_id, round=command.round, epoch=command.epoch, model=published
-        )
 
-    def _data(self, command: PublishModel) -> Iterator[Chunk]:
-        """All tensors' bytes: the shards that were stored, or the single one, reduced here."""
-        if command.shards:
-            return self._stored(command)
-        plan = self._known.plan(command.plan, command.plan_sha256)
-        mean, _ = self._mean(plan, 0)
-        return mean
-
-    def _mean(self, plan: ReducePlan, shard: int) -> tuple[Iterator[bytes], int]:
-        """The shard's new bytes and their number.  All updates are read before this returns."""
+    def _work(self, plan: ReducePlan, shard: int, recipe: Callable[[ReducePlan], Recipe]) -> Work:
         layout = self._known.layout(plan.current)
-        span = shards(layout.data_size, plan.shard_bytes)[shard]
-        where = range(layout.header_size + span.start, layout.header_size + span.stop)
-        return fedavg(layout, span, self._pieces(plan, shard, where)), len(span)
+        return work_on(recipe(plan), layout, shards(layout.data_size, plan.shard_bytes)[shard])
+
+    def _measured(self, plan: ReducePlan, shard: int) -> Gram:
+        work = self._work(plan, shard, comparison_of)
+        return measured(self._objects, work, shard, self._limits)
+
+    def _stored_grams(self, command: ChooseUpdates) -> Iterator[Gram]:
+        for shard, expected in enumerate(command.shards):
+            key = keys.measured_shard(command.training_id, command.round, command.epoch, shard)
+            with ours(key):
+                found = fetch(self._objects, key, _MAX_GRAM)
+                if blake3(found).hexdigest() != expected:
+                    raise DigestDiffers(blake3(found).hexdigest(), expected)
+                yield Gram.from_bytes(found)
+
+    def _reduced(self, plan: ReducePlan, shard: int) -> AbstractContextManager[tuple[Spool, ...]]:
+        """The shard's new bytes.  All updates have been read and checked before they are given."""
+        work = self._work(plan, shard, partial(recipe_of, rules=self._rules))
+        return spooled(reduced(self._objects, work, shard, self._limits), slots_of(plan))
+
+    def _stored_parts(
+        self, command: ReduceShard, plan: ReducePlan, parts: tuple[Spool, ...]
+    ) -> tuple[str, ...]:
+        """Their digests."""
+        found = []
+        for name, part in zip(_part_names(plan), parts, strict=True):
+            key = keys.shard(command.training_id, command.round, command.epoch, command.shard, name)
+            digest = blake3()
+            self._objects.put(key, watched(part.chunks(), digest), part.size)
+            found.append(digest.hexdigest())
+        return tuple(found)
+
+    def _stored(self, command: PublishModel, plan: ReducePlan) -> Parts:
+        names = _part_names(plan)
+        if {len(digests) for digests in command.shards} != {len(names)}:
+            raise StaleObject(f"{command.plan} writes {len(names)} parts of a shard, others were reported")
+        return tuple(self._stored_part(command, name, place) for place, name in enumerate(names))
+
+    def _stored_part(self, command: PublishModel, name: str, place: int) -> Iterator[Chunk]:
+        for shard, digests in enumerate(command.shards):
+            key = keys.shard(command.training_id, command.round, command.epoch, shard, name)
+            with ours(key), self._objects.read(key) as chunks:
+                yield from checked(chunks, digests[place])
+
+    def _published(self, command: PublishModel, plan: ReducePlan, parts: Parts) -> ModelPublished:
+        """The model's file is written last: where it is, the state is too."""
+        model, *slots = parts
+        layout = self._known.layout(command.model)
+        version = command.model.version + 1
+        state = []
+        for slot, part in zip(slots_of(plan), slots, strict=True):
+            key = keys.state(command.training_id, version, command.epoch, slot)
+            state.append(self._file(slot, key, slot_layout(layout, slot), part))
+        key = keys.model_version(command.training_id, version, command.epoch)
+        sha256 = self._put(key, layout, model)
+        published = command.model.model_copy(update={"version": version, "key": key, "sha256": sha256})
+        return ModelPublished(**_named(command), model=published, state=tuple(state))
+
+    def _file(self, slot: Slot, key: str, layout: Layout, data: Iterable[Chunk]) -> StateRef:
+        return StateRef(slot=slot, key=key, sha256=self._put(key, layout, data), size=layout.size)
+
+    def _put(self, key: str, layout: Layout, data: Iterable[Chunk]) -> str:
+        sha256 = hashlib.sha256()
+        self._objects.put(key, watched(chain((layout.header,), data), sha256), layout.size)
+        return sha256.hexdigest()
 
     def _inspect(self, command: InspectUpdate) -> tuple[str, Inspection]:
         model = self._known.layout(command.model)
@@ -139,49 +216,19 @@ class Worker:
         ):
             yield chunks
 
-    def _pieces(self, plan: ReducePlan, shard: int, where: range) -> Iterator[tuple[int, Iterable[Chunk]]]:
-        for update in plan.updates:
-            yield update.weight, self._piece(update, shard, where)
 
-    def _piece(self, update: PlannedUpdate, shard: int, where: range) -> Iterator[Chunk]:
-        """The bytes that were inspected, or `LostUpdate` before the last of them is used."""
-        try:
-            with self._objects.read(update.key, where, expected_etag=update.etag) as chunks:
-                yield from _checked(chunks, update.digests[shard], len(where))
-        except _LOST as cause:
-            raise LostUpdate(update, cause) from cause
-
-    def _stored(self, command: PublishModel) -> Iterator[Chunk]:
-        for shard, expected in enumerate(command.shards):
-            key = keys.shard(command.training_id, command.round, command.epoch, shard)
-            with ours(key), self._objects.read(key) as chunks:
-                yield from _checked(chunks, expected, None)
+def _part_names(plan: ReducePlan) -> tuple[str, ...]:
+    return ("model", *slots_of(plan))
 
 
-def _told(command: ReduceShard | PublishModel, lost: LostUpdate) -> UpdateLost:
+def _named(command: Planned) -> dict[str, Any]:  # fields that every report on a plan has
+    return command.model_dump(include={"training_id", "round", "epoch"})
+
+
+def _told(command: Planned, lost: LostUpdate) -> UpdateLost:
     return UpdateLost(
-        training_id=command.training_id,
+        **_named(command),
         task_id=lost.update.task_id,
         client_id=lost.update.client_id,
-        round=command.round,
-        epoch=command.epoch,
         reason=str(lost),
     )
-
-
-def _checked(chunks: Iterable[Chunk], expected: str, size: int | None) -> Iterator[Chunk]:
-    digest, seen = blake3(), 0
-    for chunk in chunks:
-        digest.update(chunk)
-        seen += len(chunk)
-        yield chunk
-    if size is not None and seen < size:
-        raise WeightsTruncated(seen, size)
-    if digest.hexdigest() != expected:
-        raise DigestDiffers(digest.hexdigest(), expected)
-
-
-def _watched(chunks: Iterable[Chunk], digest: Digest) -> Iterator[Chunk]:
-    for chunk in chunks:
-        digest.update(chunk)
-        yield chunk

@@ -268,3 +268,11 @@ def test_a_download_ticket_reads_one_object_and_changes_nothing(
     assert used(ticket, method="DELETE") == 403
     assert used(ticket, swap="2.safetensors") == 403
     assert read(s3_objects, key) == content(10)
+
+
+def test_no_chunk_is_larger_than_was_asked_for(store: ObjectStore, key: str) -> None:
+    store.put(key, [bytes(3_000_000)], 3_000_000)
+    with store.read(key, range(1, 2_500_001), chunk=1 << 16) as content:
+        sizes = [len(chunk) for chunk in content]
+    assert sum(sizes) == 2_500_000
+    assert max(sizes) <= 1 << 16

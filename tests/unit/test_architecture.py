@@ -24,10 +24,11 @@ SCHEDULER = (
     *("react", "workers", "orders", "reducing", "saga", "posting"),
 )
 AGGREGATOR = (
-    *("admission", "digits", "fedavg", "gram", "inspection", "krum", "means", "networks", "numbers"),
-    *("optimisers", "ordering", "rank", "refusals", "rounding", "runs", "spans", "weighting"),
+    *("admission", "combining", "digits", "finishing", "folding", "gram", "inspection", "krum", "means"),
+    *("networks", "numbers", "optimisers", "ordering", "rank", "recipe", "refusals", "rounding", "spans"),
+    *("weighting", "windows"),
 )
-WEIGHTS = ("header", "layout", "arrays", "compare", "pickles", "refusals")
+WEIGHTS = ("header", "layout", "arrays", "compare", "parts", "pickles", "refusals")
 PURE = (
     *sorted((ROOT / "schemas").glob("*.py")),
     *(ROOT / f"services/scheduler/{name}.py" for name in SCHEDULER),

@@ -17,7 +17,7 @@ def main() -> None:
     command = ReduceShard.model_validate_json(json.dumps(order["command"]))
     report = worker.reduce_shard(command)
     assert isinstance(report, ShardReduced)
-    json.dump({"peak": _peak(), "digest": report.digest}, sys.stdout)
+    json.dump({"peak": _peak(), "digest": report.digests[0]}, sys.stdout)
 
 
 def _peak() -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from infra.objects.store import ObjectStore
@@ -10,7 +11,7 @@ from schemas import keys
 from schemas.commands import InspectUpdate, PublishModel, ReduceShard
 from schemas.identity import derived
 from schemas.ids import ClientId, ModelId, TaskId, TrainingId
-from schemas.plan import FedAvg
+from schemas.strategies import FedAvg
 from schemas.reduction import ReducePlan
 from schemas.reports import UpdateAccepted
 from schemas.weights import ModelRef, PlannedUpdate
@@ -86,13 +87,12 @@ class Bench:
             found.append(report)
         return found
 
-    def plan(self, accepted: Sequence[UpdateAccepted]) -> tuple[str, str]:
-        """Key and sha256 of the reduce plan of these updates; client k counts 10 + k."""
+    def plan(self, accepted: Sequence[UpdateAccepted], **fields: Any) -> tuple[str, str]:
+        """Key and sha256 of the reduce plan of these updates, by default FedAvg's; client k counts 10 + k."""
         plan = ReducePlan(
             training_id=self.training,
             round=0,
             epoch=EPOCH,
-            strategy=FedAvg(),
             current=self.model(),
             shard_bytes=self.shard_bytes,
             updates=tuple(
@@ -102,11 +102,15 @@ class Bench:
                     key=keys.update(self.training, 0, each.task_id),
                     etag=each.etag,
                     sha256=each.sha256,
-                    weight=10 + each.client_id.int,
+                    num_examples=10 + each.client_id.int,
                     digests=each.digests,
+                    norm=each.norm,
+                    distance=each.distance,
+                    tensors=each.tensors,
                 )
                 for each in accepted
             ),
+            **{"strategy": FedAvg(), **fields},
         )
         body = plan.model_dump_json().encode()
         key = keys.reduce_plan(self.training, 0, EPOCH)
@@ -123,7 +127,7 @@ class Bench:
             training_id=self.training, round=0, epoch=EPOCH, plan=key, plan_sha256=sha256, shard=shard
         )
 
-    def publication(self, plan: tuple[str, str], digests: Sequence[str]) -> PublishModel:
+    def publication(self, plan: tuple[str, str], digests: Sequence[tuple[str, ...]]) -> PublishModel:
         key, sha256 = plan
         return PublishModel(
             training_id=self.training,

@@ -16,7 +16,7 @@ from numpy._core._multiarray_umath import __cpu_dispatch__  # type: ignore[impor
 
 from infra.objects.errors import ObjectStoreUnavailable
 from infra.objects.memory import MemoryObjects
-from infra.objects.store import Content
+from infra.objects.store import CHUNK, Content
 from infra.weights.layout import Dtype, Layout, Tensor, canonical
 from infra.weights.parts import update_layout
 from schemas.commands import InspectUpdate
@@ -65,9 +65,9 @@ class Failing(MemoryObjects):
 
     @contextmanager
     def read(
-        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Content]:
-        with super().read(key, span, expected_etag=expected_etag) as content:
+        with super().read(key, span, expected_etag=expected_etag, chunk=chunk) as content:
             yield replace(content, chunks=self._broken(content.chunks, self.breaks.get(key, 1_000)))
 
     def _broken(self, chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
@@ -205,7 +205,7 @@ class Zeros(MemoryObjects):
 
     @contextmanager
     def read(
-        self, key: str, span: range | None = None, *, expected_etag: str | None = None
+        self, key: str, span: range | None = None, *, expected_etag: str | None = None, chunk: int = CHUNK
     ) -> Iterator[Content]:
         span = range(self._layout.size) if span is None else span
         yield Content(len(span), "etag", self.chunks(span))

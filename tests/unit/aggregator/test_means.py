@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
-from services.aggregator.means import BLOCK, FLOATS, FloatMean, IntegerMean, Majority
+from services.aggregator.means import FLOATS, FloatSum, IntegerMean, Majority
 from services.aggregator.refusals import ResultOutOfRange
 from services.aggregator.rounding import narrow
 
@@ -52,18 +52,23 @@ def test_votes_of_any_weight_are_counted_exactly(counts: list[int], data: st.Dat
     assert votes.result(slice(0, 1), sum(counts)).tolist() == [2 * yes > sum(counts)]
 
 
-@pytest.mark.parametrize("dtype", sorted(FLOATS))
-def test_the_cut_into_blocks_changes_no_bit_of_a_float_mean(dtype: Dtype) -> None:
-    size = BLOCK + 1_000
-    rows = np.random.default_rng(1).standard_normal((3, size)).astype(NUMPY[dtype])
-    whole, pieces = FloatMean(dtype, size), FloatMean(dtype, size)
-    for weight, row in zip((3, 2**40 + 1, 7), rows, strict=True):
-        whole.add(weight, row, 0)
+def test_the_cut_into_blocks_changes_no_bit_of_a_float_sum() -> None:
+    size = 10_000
+    rows = np.random.default_rng(1).standard_normal((3, size))
+    whole, pieces = FloatSum(size), FloatSum(size)
+    for factor, row in zip((3.0, 2.0**40 + 1, 1.0), rows, strict=True):
+        whole.add(factor, row.copy(), 0)
         for at in range(0, size, 777):
-            pieces.add(weight, row[at : at + 777], at)
-    total = 2**40 + 11
-    found = pieces.result(slice(0, size), total)
-    assert found.tobytes() == whole.result(slice(0, size), total).tobytes()
+            pieces.add(factor, row[at : at + 777].copy(), at)
+    found = pieces.over(7.0, slice(0, size))
+    assert found.tobytes() == whole.over(7.0, slice(0, size)).tobytes()
+    assert found.tobytes() == ((rows[0] * 3.0 + rows[1] * (2.0**40 + 1) + rows[2]) / 7.0).tobytes()
+
+
+def test_a_single_value_counted_once_keeps_its_sign_of_zero() -> None:
+    sums = FloatSum(1)
+    sums.add(1.0, np.array([-0.0]), 0)
+    assert np.signbit(sums.over(1.0, slice(0, 1))).tolist() == [True]
 
 
 @pytest.mark.parametrize(
