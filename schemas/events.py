@@ -22,6 +22,7 @@ from schemas.reports import (
     ClientRejected,
     MetricsReported,
     ModelUploaded,
+    RoundRefused,
     ShardMeasured,
     ShardReduced,
     TaskFailed,
@@ -204,6 +205,7 @@ Event = Annotated[
     | UpdatesChosen
     | ShardReduced
     | UpdateLost
+    | RoundRefused
     | RoundAbandoned
     | RoundAggregated
     | EvaluationStarted

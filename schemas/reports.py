@@ -130,6 +130,16 @@ class ShardReduced(TrainingMessage):
     digests: PartDigests  # of the model's part, then of each slot's
 
 
+class RoundRefused(TrainingMessage):
+    """The updates of a closed round cannot be combined, whoever tries: this attempt of the round is over."""
+
+    type: Literal["RoundRefused"] = "RoundRefused"
+    round: Round
+    epoch: Epoch
+    code: Code
+    reason: Reason
+
+
 class ModelPublished(TrainingMessage):
     """The next version of the model lies in the store, whole, and the strategy's state beside it."""
 
@@ -150,6 +160,7 @@ AggregatorReport = Annotated[
     | ShardMeasured
     | UpdatesChosen
     | ShardReduced
+    | RoundRefused
     | ModelPublished,
     Field(discriminator="type"),
 ]

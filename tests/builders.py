@@ -216,6 +216,13 @@ def chosen(*clients: ClientId, round: int = 0, epoch: int = 1) -> r.UpdatesChose
     return r.UpdatesChosen(training_id=TRAINING, round=round, epoch=epoch, clients=tuple(sorted(clients)))
 
 
+def not_combined(
+    *, round: int = 0, epoch: int = 1, reason: str = "a result is out of range"
+) -> r.RoundRefused:
+    code = "result_out_of_range"
+    return r.RoundRefused(training_id=TRAINING, round=round, epoch=epoch, code=code, reason=reason)
+
+
 def published(
     *slots: Slot, round: int = 0, epoch: int = 1, size: int = 8 + 16, version: int | None = None
 ) -> r.ModelPublished:

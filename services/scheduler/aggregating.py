@@ -9,6 +9,7 @@ from schemas.weights import ModelRef
 from schemas.words import Phase
 from services.scheduler.phases import (
     Events,
+    abandon,
     advance,
     close,
     current_round,
@@ -20,10 +21,10 @@ from services.scheduler.phases import (
 from services.scheduler.reducing import Stage, slots_of, stage_of
 from services.scheduler.state import TaskState, Training
 
-Report = r.ShardMeasured | r.UpdatesChosen | r.ShardReduced | r.UpdateLost | r.ModelPublished
+Report = r.ShardMeasured | r.UpdatesChosen | r.ShardReduced | r.UpdateLost | r.RoundRefused | r.ModelPublished
 
 
-def aggregating(training: Training, message: Report, now: datetime) -> Events:
+def aggregating(training: Training, message: Report, now: datetime) -> Events:  # noqa: PLR0911 -- one case a report
     """Nothing but reports of the newest close decide anything."""
     current = training.round
     if (
@@ -41,6 +42,8 @@ def aggregating(training: Training, message: Report, now: datetime) -> Events:
             return _reduced(training, message)
         case r.UpdateLost():
             return _lost(training, message, now)
+        case r.RoundRefused():
+            return then((message,), training, lambda after: abandon(after, now, message.reason))
         case r.ModelPublished():
             return _published(training, message, now)
         case _:

@@ -42,7 +42,14 @@ def _decided(training: Training, message: Input, now: datetime) -> Events:  # no
             return _inspected(training, message, now)
         case r.TaskFailed():
             return _failed(training, message, now)
-        case r.ShardMeasured() | r.UpdatesChosen() | r.ShardReduced() | r.UpdateLost() | r.ModelPublished():
+        case (
+            r.ShardMeasured()
+            | r.UpdatesChosen()
+            | r.ShardReduced()
+            | r.UpdateLost()
+            | r.RoundRefused()
+            | r.ModelPublished()
+        ):
             return aggregating(training, message, now)
         case r.MetricsReported():
             return _measured(training, message, now)

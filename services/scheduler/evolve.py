@@ -86,7 +86,7 @@ def _evolved(training: Training, event: Event) -> Training:  # noqa: C901, PLR09
             return _ended(training, TrainingState.FAILED, event.reason)
         case e.TrainingAborted():
             return _ended(training, TrainingState.ABORTED, event.reason)
-        case r.ClientRejected():
+        case r.ClientRejected() | r.RoundRefused():
             return training
         case e.TrainingStarted():
             raise AssertionError("handled by evolve")
@@ -138,7 +138,13 @@ def _said(event: r.ModelUploaded | r.MetricsReported) -> dict[str, object]:
 
 
 def _inspected(event: r.UpdateAccepted) -> dict[str, object]:
-    return event.model_dump(include={"etag", "digests", "norm", "distance", "tensors"})
+    return {
+        "etag": event.etag,
+        "digests": event.digests,
+        "norm": event.norm,
+        "distance": event.distance,
+        "tensors": event.tensors,
+    }
 
 
 def _current(training: Training) -> Round:

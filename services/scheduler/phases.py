@@ -21,6 +21,7 @@ from services.scheduler.state import Round, Task, TaskState, Training
 Events = tuple[Event, ...]
 
 _TOLD = 20  # so many missing clients are named in a sentence
+_LONGEST = 3_800  # characters of why an attempt has ended: a reason has 4,000 at most
 
 
 def begin(training: Training, number: int, attempt: int, now: datetime) -> Events:
@@ -83,7 +84,7 @@ def settle(training: Training, now: datetime) -> Events:
 def close(training: Training, now: datetime) -> Events:
     current, strategy = current_round(training), training.plan.strategy
     if current.accepted < training.plan.quorum:
-        return _abandon(training, now)
+        return _give_up(training, now)
     if not strategy.aggregates(current.number):
         return _chain(training, now)
     return (
@@ -110,14 +111,18 @@ def _chain(training: Training, now: datetime) -> Events:
     return then((chained,), training, lambda after: advance(after, now))
 
 
-def _abandon(training: Training, now: datetime) -> Events:
-    current, policy = current_round(training), training.plan.participation
+def _give_up(training: Training, now: datetime) -> Events:
+    current = current_round(training)
     accepted = {task.client_id for task in current.in_state(TaskState.ACCEPTED)}
     missing = tuple(client for client in current.clients if client not in accepted)
-    reason = (
-        f"round {current.number}, attempt {current.attempt} of {policy.round_attempts}: "
-        f"{current.accepted} of at least {training.plan.quorum} updates; missing: {_named(missing)}"
-    )
+    updates = f"{current.accepted} of at least {training.plan.quorum} updates"
+    return abandon(training, now, f"{updates}; missing: {_named(missing)}", missing)
+
+
+def abandon(training: Training, now: datetime, why: str, missing: tuple[ClientId, ...] = ()) -> Events:
+    """End this attempt of the round without a model; after the last one the training fails."""
+    current, attempts = current_round(training), training.plan.participation.round_attempts
+    reason = f"round {current.number}, attempt {current.attempt} of {attempts}: {why[:_LONGEST]}"
     abandoned = e.RoundAbandoned(
         training_id=training.id,
         round=current.number,
@@ -125,7 +130,7 @@ def _abandon(training: Training, now: datetime) -> Events:
         reason=reason,
         missing=missing,
     )
-    if current.attempt < policy.round_attempts:
+    if current.attempt < attempts:
         return then(
             (abandoned,), training, lambda after: begin(after, current.number, current.attempt + 1, now)
         )

@@ -43,7 +43,7 @@ def react(training: Training, event: Event) -> tuple[Order, ...]:  # noqa: C901,
             return ClearTimer(), *begin_stage(training)
         case r.ShardMeasured() | r.UpdatesChosen() | r.ShardReduced():
             return go_on(training, event)
-        case r.UpdateLost():
+        case r.UpdateLost() | r.RoundRefused():
             return (Settle(orders_of(training)),)
         case e.RoundAbandoned() | e.RoundChained():
             return (ClearTimer(),)

@@ -118,6 +118,7 @@ _ALL: tuple[Message, ...] = (
     b.measured_shard(1),
     b.chosen(ANA, BEN),
     b.reduced(1, Slot.M, Slot.V),
+    b.not_combined(),
     b.published(Slot.M, Slot.V),
     e.TrainingStarted(training_id=TRAINING, plan=PLAN, model=b.a_model(), participants=(ANA, BEN)),
     e.RoundStarted(

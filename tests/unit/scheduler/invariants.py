@@ -124,6 +124,7 @@ def _check_epochs(events: Sequence[Event]) -> None:
                 epoch = event.epoch
             case (
                 e.RoundAggregated()
+                | r.RoundRefused()
                 | r.ShardMeasured()
                 | r.UpdatesChosen()
                 | r.ShardReduced()

@@ -30,6 +30,7 @@ from tests.builders import (
     events_of,
     lost,
     measured_shard,
+    not_combined,
     play,
     published,
     reduced,
@@ -230,3 +231,26 @@ def test_so_many_are_drawn_that_the_rule_can_hold_and_no_more_than_can_be_compar
     assert len(drawn(few, everybody, 0, 1)) == 11
     assert len(drawn(a_plan(strategy=Krum()), everybody, 0, 1)) == 1_024
     assert len(drawn(a_plan(), everybody, 0, 1)) == 1_100
+
+
+@pytest.mark.parametrize("progress", range(6))
+def test_updates_that_cannot_be_combined_end_the_attempt_at_any_step_and_void_its_commands(
+    progress: int,
+) -> None:
+    before = (*choice(ANA, BEN), *aggregation())[:progress]
+    outbox = outbox_of(*before, not_combined())
+    assert types(tuple(asked(outbox))) == ["TrainRound"] * 3
+    assert {(command.round, command.attempt) for command in asked(outbox)} == {(0, 2)}
+
+
+@pytest.mark.parametrize("message", [not_combined(epoch=2), not_combined(round=1)])
+def test_a_refusal_of_another_round_or_close_decides_nothing(message: Any) -> None:
+    assert events_of(*steps(closed(), message)) == ()
+    assert events_of(*steps(a_training(ANA), message)) == ()
+
+
+def test_updates_that_cannot_be_combined_too_often_fail_the_training_with_the_reason() -> None:
+    (taken,) = steps(closed(round_attempts=1), not_combined(reason="x" * 4_000))
+    assert types(events_of(taken)) == ["RoundRefused", "RoundAbandoned", "TrainingFailed"]
+    assert taken.training is not None
+    assert (taken.training.reason or "").startswith("round 0, attempt 1 of 1: xxx")

@@ -50,6 +50,7 @@ HOSTILE: tuple[Any, ...] = (
     r.ShardMeasured,
     r.UpdatesChosen,
     r.ShardReduced,
+    r.RoundRefused,
     r.ModelPublished,
     t.RoundTimedOut,
     t.EvaluationTimedOut,

@@ -119,6 +119,8 @@ def answer(  # noqa: C901, PLR0911 -- one case a command
             return r.UpdateRejected(**_task(command), code="not_finite", reason="fc.weight holds NaN")
         case c.InspectUpdate():
             return _inspected(command)
+        case c.MeasureShard() | c.ChooseUpdates() | c.ReduceShard() | c.PublishModel() if mood == "ill":
+            return r.RoundRefused(**_close(command), code="result_out_of_range", reason="inf")
         case c.MeasureShard():
             digest = digest_of("measured", command.epoch, command.shard)
             return r.ShardMeasured(**_close(command), shard=command.shard, digest=digest)
