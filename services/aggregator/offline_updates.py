@@ -46,16 +46,15 @@ class Terms:
     shard_bytes: int
 
 
-def read_updates(told: Iterable[OfflineUpdate], scratch: Path) -> tuple[ReadUpdate, ...]:
-    return tuple(
-        ReadUpdate(
-            each,
-            client_id(each.client, place),
-            f"update-{place}",
-            read_input(Path(each.file), scratch / f"update-{place}"),
+def read_updates(told: Sequence[OfflineUpdate], scratch: Path) -> tuple[ReadUpdate, ...]:
+    def read(place: int, each: OfflineUpdate) -> ReadUpdate:
+        key = f"update-{place}"
+        return ReadUpdate(
+            each, client_id(each.client, place), key, read_input(Path(each.file), scratch / key)
         )
-        for place, each in enumerate(told, 1)
-    )
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return tuple(pool.map(read, range(1, len(told) + 1), told))
 
 
 def client_id(client: str | None, place: int = 0) -> ClientId:
@@ -115,9 +114,14 @@ def _command(asked: OfflineRound, terms: Terms, update: ReadUpdate) -> InspectUp
         update=asked.update,
         partial=asked.partial,
         extra=terms.extra,
-        measures=asked.norm_clip is not None or terms.strategy.measures,
+        measures=_measures(asked, terms.strategy),
         shard_bytes=terms.shard_bytes,
     )
+
+
+def _measures(asked: OfflineRound, strategy: Strategy) -> bool:
+    """As a plan says it."""
+    return asked.norm_clip is not None or strategy.measures or (asked.partial and strategy.chooses)
 
 
 def _planned(

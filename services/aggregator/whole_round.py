@@ -14,7 +14,7 @@ from schemas.ids import ClientId
 from schemas.message import TrainingMessage
 from schemas.reduction import ReducePlan
 from schemas.refusal import Refusal
-from schemas.reports import UpdateLost
+from schemas.reports import RoundRefused, UpdateLost
 from schemas.weights import ModelRef, ObjectKey, State
 from services.aggregator.work import Worker
 
@@ -32,6 +32,13 @@ class UpdateGone(Refusal):
         super().__init__(
             f"the update of client {lost.client_id} cannot be read as it was accepted: {lost.reason}"
         )
+
+
+class RoundImpossible(Refusal):
+    code: ClassVar[str] = "round_impossible"
+
+    def __init__(self, refused: RoundRefused) -> None:
+        super().__init__(refused.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,9 @@ class _Steps:
     def command(self, kind: type[C], **more: Any) -> C:  # more fields of the command's own
         return kind(**self._named, **more)
 
-    def of_each_shard(self, kind: type[C], work: Callable[[C], R | UpdateLost]) -> tuple[R, ...]:
+    def of_each_shard(
+        self, kind: type[C], work: Callable[[C], R | UpdateLost | RoundRefused]
+    ) -> tuple[R, ...]:
         """The reports of each shard; none of a single one, which is done on the way."""
         data_size = self._plan.current.size - self._plan.current.header_size
         count = len(shards(data_size, self._plan.shard_bytes))
@@ -98,7 +107,10 @@ class _Steps:
             return tuple(_done(report) for report in pool.map(work, commands))
 
 
-def _done(report: R | UpdateLost) -> R:
-    if isinstance(report, UpdateLost):
-        raise UpdateGone(report)
+def _done(report: R | UpdateLost | RoundRefused) -> R:
+    match report:
+        case UpdateLost():
+            raise UpdateGone(report)
+        case RoundRefused():
+            raise RoundImpossible(report)
     return report

@@ -126,6 +126,13 @@ def test_deltas_partial_updates_and_clipping_are_as_in_a_plan() -> None:
     assert made() == [[2.0, 2.0], [5]]
 
 
+def test_partial_updates_are_chosen_among_as_if_the_rest_had_stayed() -> None:
+    save_file({"w": U2["w"]}, "u2.safetensors")
+    updates = (told("u1"), told("u2"), told("u3"))
+    done = a_round(*updates, strategy="Krum", options={"f": 1}, partial=True)
+    assert [each.is_chosen for each in done.updates] == [True, False, False]
+
+
 def test_controls_travel_beside_the_weights() -> None:
     for name, arrays in (("u1", U1), ("u2", U2)):
         save_file({**arrays, "control/w": np.array([1, 3], "f4")}, f"{name}.safetensors")
