@@ -4,7 +4,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down check format lint types layers unit test bench docs clean
+.PHONY: help venv demo up down check format lint types layers unit test bench bench-aggregation bench-peers \
+	docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 27
 
 venv: $(STAMP) ## Make .venv with everything at its pinned version
 
@@ -37,8 +38,8 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@$(BIN)/pip install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## Train a model across four sites on real servers
-	@$(BIN)/warren demo
+demo: $(STAMP) ## Train a model across four sites on real servers; STRATEGY=FedAdam OPTIONS='{"eta": 0.05}'
+	@$(BIN)/warren demo$(if $(STRATEGY), --strategy $(STRATEGY))$(if $(OPTIONS), --options '$(OPTIONS)')
 
 up: $(STAMP) ## Start the stack for your own use
 	@$(BIN)/warren up
@@ -70,6 +71,14 @@ test: $(STAMP) ## All tests, on real servers they start themselves
 
 bench: $(STAMP) ## Measure, one figure per line
 	@$(BIN)/python -m tests.bench
+
+bench-aggregation: $(STAMP) ## Measure the aggregator: memory, speed, and how near it comes to reading alone
+	@$(BIN)/python -m tests.bench.aggregation $(if $(QUICK),--quick)
+
+# Flower is no dependency of ours: name a Python that has it.
+PEERS_PYTHON ?= $(BIN)/python
+bench-peers: $(STAMP) ## The same updates to Flower, if PEERS_PYTHON has it
+	@$(BIN)/python -m tests.bench.peers --python $(PEERS_PYTHON) $(if $(QUICK),--quick)
 
 docs: $(STAMP) ## Write the generated pages again
 	@$(BIN)/python -m docs.generate
