@@ -18,7 +18,8 @@ from schemas.commands import (
 from schemas.envelope import Envelope, enclose
 from schemas.identity import derived
 from schemas.ids import MessageId
-from schemas.reports import AggregatorReport
+from schemas.refusal import Refusal
+from schemas.reports import AggregatorReport, RoundRefused
 from schemas.routing import FROM_AGGREGATOR, Role
 from services.aggregator.work import Worker
 
@@ -33,7 +34,7 @@ class Handlers:
         self._publisher = publisher
 
     async def handle(self, envelope: Envelope[AggregatorCommand]) -> None:
-        report = await asyncio.to_thread(self._work, envelope.data)
+        report = await asyncio.to_thread(self._answer, envelope.data)
         answer = enclose(
             report,
             id=MessageId(derived("answer", envelope.id, report.type)),
@@ -53,6 +54,21 @@ class Handlers:
                 "answered": report.type,
             },
         )
+
+    def _answer(self, command: AggregatorCommand) -> AggregatorReport:
+        """What no worker can combine is not tried again: the round's attempt ends with the reason."""
+        try:
+            return self._work(command)
+        except Refusal as refusal:
+            if isinstance(command, InspectUpdate):
+                raise
+            return RoundRefused(
+                training_id=command.training_id,
+                round=command.round,
+                epoch=command.epoch,
+                code=refusal.code,
+                reason=str(refusal)[:4_000],
+            )
 
     def _work(self, command: AggregatorCommand) -> AggregatorReport:
         match command:
