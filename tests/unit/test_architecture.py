@@ -24,9 +24,9 @@ SCHEDULER = (
     *("react", "workers", "orders", "reducing", "saga", "posting"),
 )
 AGGREGATOR = (
-    *("admission", "combining", "digits", "finishing", "folding", "gram", "inspection", "krum", "means"),
-    *("networks", "numbers", "optimisers", "ordering", "rank", "recipe", "refusals", "rounding", "spans"),
-    *("weighting", "windows"),
+    *("admission", "combining", "digits", "finishing", "folding", "gram", "history", "inspection", "krum"),
+    *("means", "networks", "numbers", "optimisers", "ordering", "rank", "recipe", "refusals", "rounding"),
+    *("spans", "weighting", "windows"),
 )
 WEIGHTS = ("header", "layout", "arrays", "compare", "parts", "pickles", "refusals")
 PURE = (
