@@ -52,6 +52,7 @@ class Handlers:
                 "round": report.round,
                 "on": envelope.type,
                 "answered": report.type,
+                "reason": getattr(report, "reason", None),
             },
         )
 

@@ -100,8 +100,8 @@ class NotChosen(Refusal):
         super().__init__(f"{strategy} has not chosen yet which of the updates to combine")
 
 
-class RuleUnknown(Refusal):
-    code: ClassVar[str] = "rule_unknown"
+class RuleUnknown(Exception):
+    """A fault: another worker may have the rule."""
 
     def __init__(self, rule: str) -> None:
         self.rule = rule

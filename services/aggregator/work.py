@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from blake3 import blake3
 
@@ -25,6 +25,7 @@ from schemas.reduction import ReducePlan
 from schemas.refusal import Refusal
 from schemas.reports import (
     ModelPublished,
+    RoundRefused,
     ShardMeasured,
     ShardReduced,
     UpdateAccepted,
@@ -49,9 +50,12 @@ from services.aggregator.spool import Spool, spooled
 from services.aggregator.windows import Work, work_on
 
 Planned = MeasureShard | ChooseUpdates | ReduceShard | PublishModel
+P = TypeVar("P", bound=Planned)
+R = TypeVar("R")
 Parts = tuple[Iterable[Chunk], ...]  # of the model, then of each slot
 
 _MAX_GRAM = 256 << 20
+_REASON = 4_000
 
 
 class Worker:
@@ -70,7 +74,7 @@ class Worker:
         try:
             etag, found = self._inspect(command)
         except Refusal as refusal:
-            return UpdateRejected(**named, code=refusal.code, reason=str(refusal)[:4_000])
+            return UpdateRejected(**named, code=refusal.code, reason=str(refusal)[:_REASON])
         return UpdateAccepted(
             **named,
             sha256=command.sha256,
@@ -81,47 +85,46 @@ class Worker:
             tensors=found.tensors,
         )
 
-    def measure_shard(self, command: MeasureShard) -> ShardMeasured | UpdateLost:
+    def measure_shard(self, command: MeasureShard) -> ShardMeasured | UpdateLost | RoundRefused:
+        return _answered(command, self._measure)
+
+    def choose_updates(self, command: ChooseUpdates) -> UpdatesChosen | UpdateLost | RoundRefused:
+        return _answered(command, self._choose)
+
+    def reduce_shard(self, command: ReduceShard) -> ShardReduced | UpdateLost | RoundRefused:
+        return _answered(command, self._reduce)
+
+    def publish_model(self, command: PublishModel) -> ModelPublished | UpdateLost | RoundRefused:
+        return _answered(command, self._publish)
+
+    def _measure(self, command: MeasureShard) -> ShardMeasured:
         plan = self._known.plan(command.plan, command.plan_sha256)
-        try:
-            found = self._measured(plan, command.shard).to_bytes()
-        except LostUpdate as lost:
-            return _told(command, lost)
+        found = self._measured(plan, command.shard).to_bytes()
         key = keys.measured_shard(command.training_id, command.round, command.epoch, command.shard)
         self._objects.put(key, [found], len(found))
         return ShardMeasured(**_named(command), shard=command.shard, digest=blake3(found).hexdigest())
 
-    def choose_updates(self, command: ChooseUpdates) -> UpdatesChosen | UpdateLost:
+    def _choose(self, command: ChooseUpdates) -> UpdatesChosen:
         plan = self._known.plan(command.plan, command.plan_sha256)
         strategy = plan.strategy
         if not isinstance(strategy, Chooser):
             raise TypeError(f"{strategy.name} does not choose")
-        try:
-            grams = self._stored_grams(command) if command.shards else iter([self._measured(plan, 0)])
-            far = distances(grams)
-        except LostUpdate as lost:
-            return _told(command, lost)
+        far = distances(self._stored_grams(command) if command.shards else [self._measured(plan, 0)])
         clients = [update.client_id for update in plan.updates]
         return UpdatesChosen(**_named(command), clients=choose(strategy, clients, far))
 
-    def reduce_shard(self, command: ReduceShard) -> ShardReduced | UpdateLost:
+    def _reduce(self, command: ReduceShard) -> ShardReduced:
         plan = self._known.plan(command.plan, command.plan_sha256)
-        try:
-            with self._reduced(plan, command.shard) as parts:
-                digests = self._stored_parts(command, plan, parts)
-        except LostUpdate as lost:
-            return _told(command, lost)
+        with self._reduced(plan, command.shard) as parts:
+            digests = self._stored_parts(command, plan, parts)
         return ShardReduced(**_named(command), shard=command.shard, digests=digests)
 
-    def publish_model(self, command: PublishModel) -> ModelPublished | UpdateLost:
+    def _publish(self, command: PublishModel) -> ModelPublished:
         plan = self._known.plan(command.plan, command.plan_sha256)
         if command.shards:
             return self._published(command, plan, self._stored(command, plan))
-        try:
-            with self._reduced(plan, 0) as spools:
-                return self._published(command, plan, tuple(spool.chunks() for spool in spools))
-        except LostUpdate as lost:
-            return _told(command, lost)
+        with self._reduced(plan, 0) as spools:
+            return self._published(command, plan, tuple(spool.chunks() for spool in spools))
 
     def _work(self, plan: ReducePlan, shard: int, recipe: Callable[[ReducePlan], Recipe]) -> Work:
         layout = self._known.layout(plan.current)
@@ -225,10 +228,12 @@ def _named(command: Planned) -> dict[str, Any]:  # fields that every report on a
     return command.model_dump(include={"training_id", "round", "epoch"})
 
 
-def _told(command: Planned, lost: LostUpdate) -> UpdateLost:
-    return UpdateLost(
-        **_named(command),
-        task_id=lost.update.task_id,
-        client_id=lost.update.client_id,
-        reason=str(lost),
-    )
+def _answered(command: P, work: Callable[[P], R]) -> R | UpdateLost | RoundRefused:
+    """What nobody can do with these updates is refused; a fault flies, and the command comes again."""
+    try:
+        return work(command)
+    except LostUpdate as lost:
+        task, client = lost.update.task_id, lost.update.client_id
+        return UpdateLost(**_named(command), task_id=task, client_id=client, reason=str(lost)[:_REASON])
+    except Refusal as refusal:
+        return RoundRefused(**_named(command), code=refusal.code, reason=str(refusal)[:_REASON])
