@@ -1,5 +1,6 @@
 """The production files say what the code reads: no engine is needed to see that."""
 
+import csv
 import re
 import tomllib
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_every_password_is_asked_for_in_the_example() -> None:
     assert set(re.findall(r"\$\{(\w+):\?\}", COMPOSE)) == {
         name for name, value in example.items() if not value
     }
+
+
+def test_the_store_takes_login_and_key_as_one_value() -> None:
+    """rclone reads the variable as a line of CSV: without quotes of its own it would be two."""
+    assert list(csv.reader([SERVICES["s3"]["environment"]["RCLONE_AUTH_KEY"]])) == [
+        ["warren,${S3_SECRET_KEY:?}"]
+    ]
+
+
+def test_the_agent_keeps_its_data_in_the_volume_of_its_image() -> None:
+    folder = re.search(r"^ENV WARREN_AGENT_DATA=(\S+)$", DOCKERFILE, re.MULTILINE)
+    assert folder
+    assert f"\nVOLUME {folder[1]}\n" in DOCKERFILE
 
 
 def test_the_preparation_runs_a_command_there_is() -> None:
