@@ -85,7 +85,7 @@ def remove(server: str, root: Path, patience_s: int = 0) -> None:
         container = client.containers.get(name(server, root))
         if patience_s:
             container.stop(timeout=patience_s)
-        container.remove(force=True)
+        container.remove(force=True, v=True)
 
 
 def name(server: str, root: Path) -> str:
