@@ -57,13 +57,13 @@ class Lean:
     def into(self, out: Float64, row: Values, current: Float64 | None, sender: int) -> Float64:
         np.copyto(out, row)
         scale = self._scales[sender]
-        if current is None or self.is_plain(sender):
-            return out
-        if not self._is_delta and (self._of_differences or scale != 1):
+        if not self.is_plain(sender) and not self._is_delta:
+            assert current is not None
             out -= current
         if scale != 1:
             out *= scale
-        if not self._of_differences:
+        if not self.is_plain(sender) and not self._of_differences:
+            assert current is not None
             out += current
         return out
 
@@ -132,11 +132,14 @@ class AllRows:
         rows = {sender: row[part] for sender, row in self._rows.items()}
         current = None if self._current is None else self._current[part]
         if not self._is_float:
-            return [row if current is None else whole_numbers(row, current) for row in rows.values()]
+            return [self._whole(row, current) for row in rows.values()]
         if not to_float64 and all(map(self._lean.is_plain, rows)):
             return list(rows.values())
         beside = None if current is None else current.astype(np.float64)
         return [self._lean.into(np.empty(len(row)), row, beside, sender) for sender, row in rows.items()]
+
+    def _whole(self, row: Values, current: Values | None) -> Values:
+        return row if not self._recipe.is_delta or current is None else whole_numbers(row, current)
 
 
 Fold = FloatFold | ExactFold | AllRows

@@ -11,9 +11,9 @@ from schemas import keys
 from schemas.commands import InspectUpdate, PublishModel, ReduceShard
 from schemas.identity import derived
 from schemas.ids import ClientId, ModelId, TaskId, TrainingId
-from schemas.strategies import FedAvg
 from schemas.reduction import ReducePlan
 from schemas.reports import UpdateAccepted
+from schemas.strategies import FedAvg
 from schemas.weights import ModelRef, PlannedUpdate
 from services.aggregator.work import Worker
 from tests.recompute import sha256_of, trained
