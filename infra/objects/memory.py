@@ -27,8 +27,8 @@ class MemoryObjects:
         if expected_etag not in {None, etag}:
             raise ObjectChanged(key)
         content = self._content(key)
-        part = content if span is None else content[span.start : span.stop]
-        chunks = (part[at : at + chunk] for at in range(0, len(part), chunk))
+        part = memoryview(content) if span is None else memoryview(content)[span.start : span.stop]
+        chunks = (bytes(part[at : at + chunk]) for at in range(0, len(part), chunk))
         yield Content(len(part), etag, chunks)
 
     def stat(self, key: str) -> ObjectStat:

@@ -10,44 +10,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from infra.objects.memory import MemoryObjects
-from infra.plugins import load_rules
-from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype, Layout, Tensor, canonical
 from infra.weights.parts import FLOATS
 from schemas import strategies as s
 from schemas.ids import ClientId
-from schemas.words import Extra, UpdateKind
+from schemas.words import UpdateKind
 from services.aggregator.sources import Limits
 from services.aggregator.work import Worker
-from tests.reference import Array, Arrays, Round, Sent, combined
+from tests.reference import Arrays, Round, Sent, combined
+from tests.unit.aggregator.examples import EXTRAS, RULES, STRATEGIES, values
 from tests.unit.aggregator.rounds import Game, expected, files
 
-RULES = load_rules("damped=tests.rules:damped")
-STRATEGIES: tuple[s.Strategy, ...] = (
-    s.FedAvg(),
-    s.FedAvg(weighting=s.Weighting.UNIFORM),
-    s.FedAvg(weighting=s.Weighting.CAPPED, cap=20, client_weights={ClientId(UUID(int=2)): 0.3}),
-    s.FedAvg(client_weights={ClientId(UUID(int=1)): 0.0}),
-    s.FedProx(mu=0.1),
-    s.FedAvgM(server_lr=0.7),
-    s.FedAvgM(nesterov=True),
-    s.FedAdagrad(),
-    s.FedAdam(),
-    s.FedYogi(),
-    s.FedMedian(),
-    s.FedTrimmedAvg(beta=0.3),
-    s.Krum(f=1),
-    s.MultiKrum(f=1, k=3),
-    s.Bulyan(f=1),
-    s.Bulyan(f=1, selection=s.Selection.SINGLE_PASS),
-    s.QFedAvg(q=0.5),
-    s.FedDC(period=1),
-    s.SWAG(),
-    s.SCAFFOLD(lr=0.5),
-    s.SCAFFOLD(weighting=s.Weighting.EXAMPLES),
-    s.Custom(rule="damped", options={"share": 0.25}),
-)
-EXTRAS = {s.SWAG: Extra.SECOND_MOMENT, s.SCAFFOLD: Extra.CONTROL}
 NAMES = ("a.weight", "b.bias", "c.running_mean", "d", "e.running_var", "f")
 
 dtypes = st.sampled_from([Dtype.F32, Dtype.F32, *Dtype])
@@ -69,22 +42,6 @@ limits = st.builds(
     batch=st.integers(1, 3),
     threads=st.integers(1, 3),
 )
-
-
-def values(random: np.random.Generator, tensor: Tensor, size: float) -> Array:
-    """Many of them equal, some extreme for their dtype; floats about as large as `size`."""
-    dtype, shape = NUMPY[tensor.dtype], tensor.shape
-    if tensor.dtype == Dtype.BOOL:
-        return random.random(shape) < 0.5
-    if tensor.dtype in FLOATS:
-        drawn = np.where(
-            random.random(shape) < 0.5, random.standard_normal(shape), random.integers(-2, 3, shape)
-        )
-        return np.asarray(drawn * size).astype(dtype)
-    edges = np.iinfo(dtype.name)
-    extreme = random.integers(edges.min, edges.max, shape, dtype, endpoint=True)
-    small = random.integers(0, 4, shape).astype(dtype)
-    return np.where(random.random(shape) < 0.5, small, extreme)
 
 
 def arrays(random: np.random.Generator, tensors: Any, size: float = 1.0) -> Arrays:
