@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_PATIENCE_S = 20
+_PATIENCE_S = 90
 
 
 @dataclass(frozen=True)
