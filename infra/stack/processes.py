@@ -14,7 +14,8 @@ from infra.stack.record import Frozen
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.02
-_DEFAULT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)  # what we ignore the servers need not ignore
+# What we ignore the servers need not ignore.
+_DEFAULT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
 @dataclass(frozen=True)
