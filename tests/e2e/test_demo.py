@@ -64,6 +64,12 @@ def test_with_a_process_of_each_kind_killed_the_model_is_the_same(
     assert result(said)["model"] == result(undisturbed)["model"]
 
 
+@pytest.mark.parametrize("strategy", ["FedDC", "SCAFFOLD"])
+def test_a_strategy_with_chains_or_controls_learns_too(warren: Warren, strategy: str) -> None:
+    said = warren("demo", "--rounds", "4", "--strategy", strategy, timeout_s=200)
+    assert said.splitlines()[-1].startswith("demo: completed rounds=4 clients=4 accuracy=0.9")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_demo_that_is_stopped_leaves_nothing_running(
     undisturbed: str, warren: Warren, tmp_path: Path, number: signal.Signals
