@@ -53,7 +53,7 @@ class FileObjects:
             if expected_etag not in {None, found.etag}:
                 raise ObjectChanged(key)
             part = range(found.size)[span.start : span.stop] if span is not None else range(found.size)
-            yield Content(len(part), found.etag, _chunks(key, file, part, chunk))
+            yield Content(len(part), found.etag, _chunks(key, file, part, chunk), _Filler(key, file, part))
         finally:
             os.close(file)
 
@@ -86,6 +86,23 @@ class FileObjects:
         except BaseException:  # whatever the source raises, and a Ctrl-C: nothing of it stays
             name.unlink(missing_ok=True)
             raise
+
+
+class _Filler:
+    def __init__(self, key: str, file: int, part: range) -> None:
+        self._key, self._file, self._left = key, file, part
+
+    def __call__(self, buffer: memoryview) -> int:
+        filled = 0
+        while filled < len(buffer) and self._left:
+            room = buffer[filled : filled + len(self._left)]
+            with _faults(self._key):
+                count = os.preadv(self._file, [room], self._left.start)
+            if not count:
+                break
+            self._left = self._left[count:]
+            filled += count
+        return filled
 
 
 def _stat(found: os.stat_result) -> ObjectStat:

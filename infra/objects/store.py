@@ -1,6 +1,6 @@
 """The object store as we use it: whole uploads, ranges, a look, a list, a delete."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,11 +21,16 @@ class ObjectStat:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a read gives: how much of which object, and the bytes, once."""
+    """What a read gives: how much of which object, and the bytes, once.
+
+    `into`, where the store has a shorter way, puts the next bytes into a buffer and says how many, fewer than
+    there is room for only at the end.  Use it or the chunks.
+    """
 
     size: int
     etag: str
     chunks: Iterator[bytes]
+    into: Callable[[memoryview], int] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self.chunks

@@ -5,10 +5,12 @@ from functools import partial
 from infra.plugins import load_rules
 from infra.process import explained, run_until_stopped, settings_from_environment
 from services.aggregator.app import run
+from services.aggregator.memory import return_large_blocks
 from services.aggregator.settings import Settings
 
 
 def main() -> None:
+    return_large_blocks()
     settings = settings_from_environment(Settings)
     with explained("WARREN_AGGREGATOR_STRATEGIES"):
         load_rules(settings.strategies)  # while somebody still looks

@@ -49,20 +49,23 @@ class Lean:
         self._is_delta = recipe.is_delta and treatment is not Treatment.BESIDE
         is_scaled = treatment not in {Treatment.FAIR, Treatment.BESIDE}  # a fair factor has the scale in it
         self._scales = recipe.scales if is_scaled else (1.0,) * len(recipe.updates)
+        self._is_as_sent = self._is_delta == self._of_differences
 
     def is_plain(self, sender: int) -> bool:
         """Whether it stays as it is."""
-        return self._is_delta == self._of_differences and self._scales[sender] == 1
+        return self._is_as_sent and self._scales[sender] == 1
 
     def into(self, out: Float64, row: Values, current: Float64 | None, sender: int) -> Float64:
         np.copyto(out, row)
         scale = self._scales[sender]
-        if not self.is_plain(sender) and not self._is_delta:
+        if self._is_as_sent and scale == 1:
+            return out
+        if not self._is_delta:
             assert current is not None
             out -= current
         if scale != 1:
             out *= scale
-        if not self.is_plain(sender) and not self._of_differences:
+        if not self._of_differences:
             assert current is not None
             out += current
         return out

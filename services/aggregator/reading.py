@@ -11,15 +11,15 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from infra.objects.errors import ObjectChanged, ObjectMissing
-from infra.objects.store import Content
+from infra.objects.store import CHUNK, Content
 from infra.weights.refusals import DigestDiffers, WeightsTruncated
 from schemas.refusal import Refusal
 from schemas.weights import PlannedUpdate
 
 Buffer = NDArray[np.uint8]
 Open = Callable[[range], AbstractContextManager[Content]]
+Fill = Callable[[memoryview], int]
 
-THREADS = 2
 _LOST = (ObjectMissing, ObjectChanged, DigestDiffers, WeightsTruncated)
 
 
@@ -37,6 +37,24 @@ def blaming(update: PlannedUpdate) -> Iterator[None]:
         yield
     except _LOST as cause:
         raise LostUpdate(update, cause) from cause
+
+
+class _Chunks:
+    """Copies chunks into buffers."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = filter(None, chunks)
+        self._rest = memoryview(b"")
+
+    def __call__(self, view: memoryview) -> int:
+        self._rest = self._rest or memoryview(next(self._chunks, b""))
+        piece, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(piece)] = piece
+        return len(piece)
+
+
+def _nothing(view: memoryview) -> int:
+    return 0
 
 
 class Source:
@@ -61,19 +79,17 @@ class Source:
         self._keeps_open = keeps_open
         self._digest = blake3()
         self._request = ExitStack()
-        self._chunks: Iterator[bytes] = iter(())
-        self._rest = memoryview(b"")
+        self._fill: Fill = _nothing
 
     def read_into(self, buffer: Buffer) -> None:
         """The next bytes, as many as there is room for."""
         view, at = buffer.data, 0
         with self._blame():
             while at < len(view):
-                piece = self._next(len(view) - at)
-                view[at : at + len(piece)] = piece
-                self._digest.update(piece)
-                at += len(piece)
-            self._taken += at
+                if not self._missing:
+                    self._ask(len(view) - at)
+                taken = self._take(view[at : at + min(CHUNK, self._missing)])
+                at += taken
             if self._taken == self._size:
                 self.close()
                 self._check()
@@ -81,20 +97,17 @@ class Source:
     def close(self) -> None:
         self._request.close()
 
-    def _next(self, most: int) -> memoryview:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self._ask(most)
-            else:
-                self._rest = memoryview(chunk)
-                self._missing -= len(chunk)
-        piece, self._rest = self._rest[:most], self._rest[most:]
-        return piece
+    def _take(self, view: memoryview) -> int:
+        """Hashed while it is in the processor's cache."""
+        taken = self._fill(view)
+        if not taken:
+            raise WeightsTruncated(self._taken, self._size)
+        self._digest.update(view[:taken])
+        self._taken += taken
+        self._missing -= taken
+        return taken
 
     def _ask(self, most: int) -> None:
-        if self._missing:
-            raise WeightsTruncated(self._taken, self._taken + self._missing)
         self.close()
         where = self._left.popleft()
         if not self._keeps_open and len(where) > most:
@@ -102,8 +115,8 @@ class Source:
             where = where[:most]
         content = self._request.enter_context(self._open(where))
         if content.size != len(where):
-            raise WeightsTruncated(where.start + content.size, where.stop)
-        self._chunks, self._missing = iter(content), len(where)
+            raise WeightsTruncated(self._taken + content.size, self._size)
+        self._fill, self._missing = content.into or _Chunks(content), len(where)
 
     def _check(self) -> None:
         if self._expected not in {None, self._digest.hexdigest()}:

@@ -276,3 +276,17 @@ def test_no_chunk_is_larger_than_was_asked_for(store: ObjectStore, key: str) -> 
         sizes = [len(chunk) for chunk in content]
     assert sum(sizes) == 2_500_000
     assert max(sizes) <= 1 << 16
+
+
+def test_bytes_come_into_a_buffer_where_the_store_offers_it(store: ObjectStore, key: str) -> None:
+    whole = content(2_500_000)
+    store.put(key, [whole], len(whole))
+    buffer = bytearray(1_000_000)
+    found = bytearray()
+    with store.read(key, range(7, 3_000_000)) as opened:
+        if opened.into is None:
+            pytest.skip("it does not")
+        while taken := opened.into(memoryview(buffer)):
+            found += buffer[:taken]
+            assert taken == len(buffer) or len(found) == opened.size
+    assert found == whole[7:]

@@ -8,10 +8,12 @@ from infra.objects.minio_objects import MinioObjects
 from infra.objects.settings import ObjectStoreSettings
 from schemas.commands import ReduceShard
 from schemas.reports import ShardReduced
+from services.aggregator.memory import return_large_blocks
 from services.aggregator.work import Worker
 
 
 def main() -> None:
+    return_large_blocks()
     order = json.load(sys.stdin)
     worker = Worker(MinioObjects(ObjectStoreSettings.model_validate(order["store"])))
     command = ReduceShard.model_validate_json(json.dumps(order["command"]))
