@@ -24,6 +24,7 @@ from schemas.commands import (
     ReduceShard,
 )
 from schemas.reports import AggregatorReport
+from services.aggregator.memory import return_large_blocks
 from services.aggregator.work import Worker
 from tests.bench.aggregation.orders import Answered, Asked, Begin, Do, Ended, Hash, Place, Read
 
@@ -31,6 +32,7 @@ _MIB = 1 << 20
 
 
 def main(place: str, threads: str) -> None:
+    return_large_blocks()
     objects = _store(Place.model_validate_json(place))
     bench = _Process(objects)
     with ThreadPoolExecutor(int(threads)) as pool:
