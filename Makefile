@@ -64,7 +64,7 @@ types:
 	@$(BIN)/mypy --no-error-summary
 
 unit:
-	@$(BIN)/pytest tests/unit tests/contract -m "not integration"
+	@$(BIN)/pytest tests/unit tests/contract -m "not integration" --numprocesses=2
 
 test: $(STAMP) ## All tests, on real servers they start themselves
 	@$(BIN)/pytest

@@ -15,7 +15,7 @@ from examples.digits.learning import Batch, Options, evaluate, fit, make_repeata
 from examples.digits.model import DigitsNet, initial_model
 from examples.robustness.attacks import Attack, Tensors
 from schemas.offline import OfflineRound, OfflineUpdate
-from services.aggregator.offline import run
+from services.aggregator.offline.over_files import run
 
 ALPHA = 5.0  # sites differ, but each has some of every digit
 

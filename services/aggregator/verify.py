@@ -28,9 +28,9 @@ from schemas.message import Round, Sha256
 from schemas.reduction import ReducePlan
 from schemas.refusal import Refusal
 from schemas.weights import ModelRef, StateRef
-from services.aggregator.history import Version, inspection, reduce_plan, versions
 from services.aggregator.known import StaleObject
-from services.aggregator.whole_round import Combined, combine, key_of
+from services.aggregator.offline.history import Version, inspection, reduce_plan, versions
+from services.aggregator.offline.whole_round import Combined, combine, key_of
 from services.aggregator.work import Worker
 
 _WRONG = (Refusal, StaleObject)

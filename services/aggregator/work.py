@@ -35,19 +35,19 @@ from schemas.reports import (
 )
 from schemas.weights import ModelRef, StateRef
 from schemas.words import Slot
-from services.aggregator.ahead import ahead, aside
-from services.aggregator.digests import checked, watched
-from services.aggregator.gram import Gram
-from services.aggregator.inspection import Inspection, Terms, inspect
+from services.aggregator.inspecting.ahead import ahead, aside
+from services.aggregator.inspecting.inspection import Inspection, Terms, inspect
 from services.aggregator.known import Known, StaleObject, ours
-from services.aggregator.krum import Chooser, choose, distances
-from services.aggregator.measuring import measured
-from services.aggregator.reading import LostUpdate
-from services.aggregator.recipe import Recipe, comparison_of, recipe_of, slots_of
-from services.aggregator.reduction import reduced
-from services.aggregator.sources import Limits
-from services.aggregator.spool import Spool, spooled
-from services.aggregator.windows import Work, work_on
+from services.aggregator.reducing.digests import checked, watched
+from services.aggregator.reducing.measuring import measured
+from services.aggregator.reducing.reading import LostUpdate
+from services.aggregator.reducing.recipe import Recipe, comparison_of, recipe_of, slots_of
+from services.aggregator.reducing.reduction import reduced
+from services.aggregator.reducing.sources import Limits
+from services.aggregator.reducing.spool import Spool, spooled
+from services.aggregator.reducing.windows import Work, work_on
+from services.aggregator.rules.gram import Gram
+from services.aggregator.rules.krum import Chooser, choose, distances
 
 Planned = MeasureShard | ChooseUpdates | ReduceShard | PublishModel
 P = TypeVar("P", bound=Planned)

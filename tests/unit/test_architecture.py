@@ -24,14 +24,15 @@ SCHEDULER = (
     *("react", "workers", "orders", "reducing", "saga", "posting"),
 )
 AGGREGATOR = (
-    *("admission", "combining", "digits", "finishing", "folding", "gram", "history", "inspection", "krum"),
-    *("means", "networks", "numbers", "optimisers", "ordering", "rank", "recipe", "refusals", "rounding"),
-    *("spans", "weighting", "windows"),
+    *("inspecting/admission", "inspecting/inspection", "inspecting/numbers", "inspecting/spans"),
+    *("reducing/combining", "reducing/finishing", "reducing/folding", "reducing/recipe", "reducing/windows"),
+    "offline/history",
 )
 WEIGHTS = ("header", "layout", "arrays", "compare", "parts", "pickles", "refusals")
 PURE = (
     *sorted((ROOT / "schemas").glob("*.py")),
     *(ROOT / f"services/scheduler/{name}.py" for name in SCHEDULER),
+    *sorted((ROOT / "services/aggregator/rules").glob("*.py")),
     *(ROOT / f"services/aggregator/{name}.py" for name in AGGREGATOR),
     *(ROOT / f"infra/weights/{name}.py" for name in WEIGHTS),
     ROOT / "agents/client/training.py",

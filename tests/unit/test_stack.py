@@ -98,7 +98,9 @@ def test_only_a_taken_port_moves() -> None:
     [
         "",
         "no json",
-        f'{{"pid": {os.getpid()}, "born": "another boot:1", "stop_signal": 15}}',
+        pytest.param(
+            f'{{"pid": {os.getpid()}, "born": "another boot:1", "stop_signal": 15}}', id="before a reboot"
+        ),
         '{"pid": 999999999, "born": "", "stop_signal": 15}',
     ],
 )

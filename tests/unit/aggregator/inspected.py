@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from infra.streams import Chunk
 from infra.weights.layout import Layout
 from infra.weights.parts import update_layout
-from services.aggregator.inspection import Current, Inspection, Terms, inspect
+from services.aggregator.inspecting.inspection import Current, Inspection, Terms, inspect
 from tests.unit.aggregator.chunking import chunked
 from tests.unit.weights.strategies import file_of
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from infra.objects.memory import MemoryObjects
-from services.aggregator.sources import Limits
+from services.aggregator.reducing.sources import Limits
 from services.aggregator.work import Worker
 from tests.unit.aggregator.examples import RULES, STRATEGIES, a_round
 from tests.unit.aggregator.rounds import Game, files

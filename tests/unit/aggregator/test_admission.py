@@ -11,7 +11,7 @@ from infra.weights.layout import Dtype, Layout, Tensor, canonical, in_this_order
 from infra.weights.parts import update_layout
 from infra.weights.refusals import HeaderDiffers, MalformedWeights
 from schemas.words import Extra
-from services.aggregator.admission import Admission, Admitted
+from services.aggregator.inspecting.admission import Admission, Admitted
 from tests.unit.weights.strategies import layouts
 
 MODEL = canonical(

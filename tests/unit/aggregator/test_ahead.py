@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.aggregator.ahead import ahead, aside
+from services.aggregator.inspecting.ahead import ahead, aside
 
 CHUNKS = [bytes([number]) * 300_000 for number in range(50)]
 SIZE = 300_000 * 50

@@ -22,8 +22,8 @@ from schemas import reports as r
 from schemas import strategies as s
 from schemas.ids import ClientId
 from schemas.reduction import ReducePlan
-from services.aggregator.refusals import RuleUnknown
-from services.aggregator.sources import Limits
+from services.aggregator.reducing.sources import Limits
+from services.aggregator.rules.refusals import RuleUnknown
 from services.aggregator.work import Worker
 from tests.reference import Array, Arrays, Round, Sent, combined
 from tests.rules import Damping

@@ -24,8 +24,8 @@ from infra.weights.refusals import (
     WeightsTruncated,
 )
 from schemas.words import Extra, UpdateKind
-from services.aggregator.inspection import Terms, inspect
-from services.aggregator.numbers import ModelNotUsable
+from services.aggregator.inspecting.inspection import Terms, inspect
+from services.aggregator.inspecting.numbers import ModelNotUsable
 from tests.unit.aggregator.chunking import chunk_sizes
 from tests.unit.aggregator.inspected import SHARD_BYTES, a_model, data_of, inspected, update_of
 from tests.unit.weights.strategies import file_of, layouts

@@ -21,10 +21,10 @@ from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
 from schemas.ids import ClientId
 from schemas.strategies import Bulyan, Krum, MultiKrum, Selection
-from services.aggregator.gram import Gram, MalformedGram
-from services.aggregator.krum import Chooser, Distances, choose, distances, krum_order, scores
-from services.aggregator.means import FLOATS
-from services.aggregator.refusals import NoUpdates, TooFewUpdates, TooManyUpdates
+from services.aggregator.rules.gram import Gram, MalformedGram
+from services.aggregator.rules.krum import Chooser, Distances, choose, distances, krum_order, scores
+from services.aggregator.rules.means import FLOATS
+from services.aggregator.rules.refusals import NoUpdates, TooFewUpdates, TooManyUpdates
 from tests.unit.aggregator.planned import a_client
 
 Row = NDArray[Any]
@@ -157,7 +157,7 @@ def test_carrying_on_for_many_blocks_changes_nothing() -> None:
 _PROGRAM = """
 import json, sys
 import numpy as np
-from services.aggregator.gram import Gram
+from services.aggregator.rules.gram import Gram
 random = np.random.default_rng(5)
 rows = list((random.standard_normal((40, 9_000)) * 10.0 ** random.integers(-8, 3, (40, 9_000))).astype("f4"))
 gram = Gram([float(np.sqrt((row.astype("f8") ** 2).sum())) for row in rows])

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
-from services.aggregator.means import FLOATS, FloatSum, IntegerMean, Majority
-from services.aggregator.refusals import ResultOutOfRange
-from services.aggregator.rounding import narrow
+from services.aggregator.rules.means import FLOATS, FloatSum, IntegerMean, Majority
+from services.aggregator.rules.refusals import ResultOutOfRange
+from services.aggregator.rules.rounding import narrow
 
 INTEGERS = [dtype for dtype in Dtype if dtype not in FLOATS and dtype != Dtype.BOOL]
 TOTAL = 2**53 - 1

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from schemas.offline import OfflineDone, OfflineRound, OfflineUpdate
 from schemas.refusal import Refusal
 from schemas.words import UpdateKind
-from services.aggregator.offline import run
+from services.aggregator.offline.over_files import run
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from schemas.strategies import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from schemas.words import Slot
-from services.aggregator.optimisers import Optimiser, adam_rate, server_step
-from services.aggregator.refusals import StepOutOfRange
+from services.aggregator.rules.optimisers import Optimiser, adam_rate, server_step
+from services.aggregator.rules.refusals import StepOutOfRange
 
 Float64 = NDArray[np.float64]
 State = dict[Slot, float]

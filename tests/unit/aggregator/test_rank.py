@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
-from services.aggregator.means import FLOATS
-from services.aggregator.networks import network
-from services.aggregator.rank import median, trimmed_mean, window_mean
-from services.aggregator.refusals import NoUpdates
+from services.aggregator.rules.means import FLOATS
+from services.aggregator.rules.networks import network
+from services.aggregator.rules.rank import median, trimmed_mean, window_mean
+from services.aggregator.rules.refusals import NoUpdates
 
 Row = NDArray[Any]
 Number = int | float

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.weights.layout import Dtype
-from services.aggregator.rounding import narrow
+from services.aggregator.rules.rounding import narrow
 from tests.reference import rounded
 
 small = st.floats(-1e-38, 1e-38, allow_subnormal=True)

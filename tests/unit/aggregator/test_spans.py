@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.aggregator.spans import parts_of, requests
+from services.aggregator.inspecting.spans import parts_of, requests
 from tests.unit.aggregator.chunking import chunk_sizes, chunked
 
 MIB = 1 << 20

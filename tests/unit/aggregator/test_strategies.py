@@ -15,7 +15,7 @@ from infra.weights.parts import FLOATS
 from schemas import strategies as s
 from schemas.ids import ClientId
 from schemas.words import UpdateKind
-from services.aggregator.sources import Limits
+from services.aggregator.reducing.sources import Limits
 from services.aggregator.work import Worker
 from tests.reference import Arrays, Round, Sent, combined
 from tests.unit.aggregator.examples import EXTRAS, RULES, STRATEGIES, values

@@ -23,7 +23,7 @@ from schemas.strategies import (
     Weighting,
 )
 from schemas.weights import PlannedUpdate
-from services.aggregator.refusals import (
+from services.aggregator.rules.refusals import (
     ClientTwice,
     LossOutOfRange,
     NegativeLoss,
@@ -34,7 +34,7 @@ from services.aggregator.refusals import (
     TooFewUpdates,
     TooManyUpdates,
 )
-from services.aggregator.weighting import MAX_TOTAL, check_updates, q_terms, scales_of, weights_of
+from services.aggregator.rules.weighting import MAX_TOTAL, check_updates, q_terms, scales_of, weights_of
 from tests.unit.aggregator.planned import a_client, planned
 
 THREE = [planned(1, 10), planned(2, 20), planned(3, 40)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
-from services.aggregator.inputs import FileRefused
+from services.aggregator.offline.inputs import FileRefused
 
 
 def deliver(made: Mapping[Path, Path]) -> None:

@@ -28,8 +28,8 @@ from schemas.strategies import (
 )
 from schemas.weights import PlannedUpdate
 from schemas.words import Slot, UpdateKind
-from services.aggregator.refusals import NotChosen, RuleUnknown
-from services.aggregator.weighting import check_updates, q_terms, scales_of, weights_of
+from services.aggregator.rules.refusals import NotChosen, RuleUnknown
+from services.aggregator.rules.weighting import check_updates, q_terms, scales_of, weights_of
 
 
 class Treatment(StrEnum):

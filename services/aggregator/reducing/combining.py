@@ -10,10 +10,10 @@ from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
 from infra.weights.parts import slot_dtype
 from schemas.words import Slot
-from services.aggregator.finishing import Beside, Made, finished
-from services.aggregator.folding import fold_of
-from services.aggregator.recipe import Recipe
-from services.aggregator.windows import Run, Window
+from services.aggregator.reducing.finishing import Beside, Made, finished
+from services.aggregator.reducing.folding import fold_of
+from services.aggregator.reducing.recipe import Recipe
+from services.aggregator.reducing.windows import Run, Window
 
 Values = NDArray[Any]
 Views = Mapping[int, Values]  # by the run's place in its window

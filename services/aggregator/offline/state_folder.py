@@ -16,7 +16,7 @@ from schemas.offline import StateNote
 from schemas.refusal import Refusal
 from schemas.strategies import Strategy
 from schemas.words import Slot
-from services.aggregator.inputs import FileRefused, Input, read_input
+from services.aggregator.offline.inputs import FileRefused, Input, read_input
 
 NOTE = "state.json"
 _BLOCK = 1 << 20  # a multiple of every element's size

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.weights.arrays import DTYPES
-from services.aggregator.means import FLOATS, IntegerMean
-from services.aggregator.ordering import Ranks, Row, ranks
-from services.aggregator.refusals import NoUpdates
+from services.aggregator.rules.means import FLOATS, IntegerMean
+from services.aggregator.rules.ordering import Ranks, Row, ranks
+from services.aggregator.rules.refusals import NoUpdates
 
 Total = tuple[NDArray[Any], NDArray[Any]]  # a sum, and what is to be added to it
 

@@ -19,9 +19,9 @@ from schemas.reports import UpdateAccepted, UpdateRejected
 from schemas.strategies import QFedAvg, Strategy
 from schemas.weights import ModelRef, PlannedUpdate
 from schemas.words import Extra
-from services.aggregator.admission import Admission
-from services.aggregator.inputs import FileRefused, Input, read_input
-from services.aggregator.whole_round import PARALLEL
+from services.aggregator.inspecting.admission import Admission
+from services.aggregator.offline.inputs import FileRefused, Input, read_input
+from services.aggregator.offline.whole_round import PARALLEL
 from services.aggregator.work import Worker
 
 TRAINING = TrainingId(derived("offline", "training"))

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from infra.weights.layout import Dtype
 from infra.weights.parts import FLOATS
-from services.aggregator.means import FloatSum, IntegerMean, Majority
-from services.aggregator.recipe import Recipe, Treatment
-from services.aggregator.windows import Run
+from services.aggregator.reducing.recipe import Recipe, Treatment
+from services.aggregator.reducing.windows import Run
+from services.aggregator.rules.means import FloatSum, IntegerMean, Majority
 
 Values = NDArray[Any]
 Float64 = NDArray[np.float64]

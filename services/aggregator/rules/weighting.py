@@ -22,7 +22,7 @@ from schemas.strategies import (
     Weighting,
 )
 from schemas.weights import PlannedUpdate
-from services.aggregator.refusals import (
+from services.aggregator.rules.refusals import (
     ClientTwice,
     LossOutOfRange,
     NegativeLoss,

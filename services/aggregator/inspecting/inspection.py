@@ -11,9 +11,9 @@ from infra.weights.header import PREFIX_SIZE, header_size
 from infra.weights.layout import Layout, shards
 from infra.weights.refusals import WeightsPadded, WeightsTruncated
 from schemas.words import Extra, UpdateKind
-from services.aggregator.admission import Admission, Admitted, require_size
-from services.aggregator.numbers import Beside, Numbers
-from services.aggregator.spans import (
+from services.aggregator.inspecting.admission import Admission, Admitted, require_size
+from services.aggregator.inspecting.numbers import Beside, Numbers
+from services.aggregator.inspecting.spans import (
     Share,
     all_pieces,
     in_the_model,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from infra.objects.store import CHUNK
 from schemas.words import Slot
-from services.aggregator.finishing import Made
+from services.aggregator.reducing.finishing import Made
 
 _IN_MEMORY = 8 << 20
 

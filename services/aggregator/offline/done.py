@@ -16,10 +16,10 @@ from schemas.offline import (
 )
 from schemas.reduction import ReducePlan
 from schemas.strategies import Strategy
-from services.aggregator.inputs import Input
-from services.aggregator.offline_updates import ReadUpdate, means_of_metrics
-from services.aggregator.state_folder import NOTE, FoundState, file_of
-from services.aggregator.whole_round import Combined
+from services.aggregator.offline.inputs import Input
+from services.aggregator.offline.state_folder import NOTE, FoundState, file_of
+from services.aggregator.offline.updates import ReadUpdate, means_of_metrics
+from services.aggregator.offline.whole_round import Combined
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.refusal import Refusal
-from services.aggregator.digits import (
+from services.aggregator.rules.digits import (
     BASE_BITS,
     DIGITS,
     MOST_COLUMNS,
@@ -19,7 +19,7 @@ from services.aggregator.digits import (
     exponent_of,
     split_integers,
 )
-from services.aggregator.refusals import NoUpdates
+from services.aggregator.rules.refusals import NoUpdates
 
 Integers = NDArray[np.int64]
 

@@ -24,14 +24,14 @@ from schemas.refusal import Refusal
 from schemas.strategies import Strategy
 from schemas.weights import MAX_SHARDS, ModelRef, StateRef
 from schemas.words import Extra
-from services.aggregator.inputs import FileRefused, read_input
 from services.aggregator.known import StaleObject
-from services.aggregator.offline_done import Inputs, done, note_of, places
-from services.aggregator.offline_updates import TRAINING, Terms, client_id, planned, read_updates
-from services.aggregator.outputs import deliver
-from services.aggregator.state_folder import FoundState, read_state
-from services.aggregator.weighting import check_updates
-from services.aggregator.whole_round import combine
+from services.aggregator.offline.done import Inputs, done, note_of, places
+from services.aggregator.offline.inputs import FileRefused, read_input
+from services.aggregator.offline.outputs import deliver
+from services.aggregator.offline.state_folder import FoundState, read_state
+from services.aggregator.offline.updates import TRAINING, Terms, client_id, planned, read_updates
+from services.aggregator.offline.whole_round import combine
+from services.aggregator.rules.weighting import check_updates
 from services.aggregator.work import Worker
 
 MODEL = ModelId(derived("offline", "model"))
@@ -151,7 +151,3 @@ def _sentences(error: ValidationError) -> list[str]:
     """Of options; all else was checked by whoever asks."""
     faults = error.errors(include_url=False, include_input=False)
     return [f"{'.'.join(('options', *map(str, fault['loc'])))}: {fault['msg']}" for fault in faults]
-
-
-if __name__ == "__main__":
-    main()

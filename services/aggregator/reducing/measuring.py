@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from infra.objects.store import ObjectStore
 from infra.weights.parts import FLOATS
-from services.aggregator.combining import of_current, of_sender
-from services.aggregator.folding import AllRows, strip_of, strips
-from services.aggregator.gram import Gram
-from services.aggregator.reading import Ahead, ahead
-from services.aggregator.recipe import Recipe
-from services.aggregator.refusals import NotMeasured
-from services.aggregator.sources import Limits, sources_of
-from services.aggregator.windows import Run, Window, Work, windows
+from services.aggregator.reducing.combining import of_current, of_sender
+from services.aggregator.reducing.folding import AllRows, strip_of, strips
+from services.aggregator.reducing.reading import Ahead, ahead
+from services.aggregator.reducing.recipe import Recipe
+from services.aggregator.reducing.sources import Limits, sources_of
+from services.aggregator.reducing.windows import Run, Window, Work, windows
+from services.aggregator.rules.gram import Gram
+from services.aggregator.rules.refusals import NotMeasured
 
 Values = NDArray[Any]
 

@@ -26,7 +26,7 @@ from infra.weights.refusals import (
     WeightsTruncated,
 )
 from schemas.words import UpdateKind
-from services.aggregator.spans import Stretch
+from services.aggregator.inspecting.spans import Stretch
 
 Doubles = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from infra.weights.layout import Dtype, Layout
 from infra.weights.parts import Piece, pieces, ranges, update_layout
 from schemas.words import Slot
-from services.aggregator.recipe import Recipe, Treatment
+from services.aggregator.reducing.recipe import Recipe, Treatment
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from infra.weights.parts import slot_dtype, slot_layout, update_layout
 from schemas.weights import PlannedUpdate, StateRef
 from schemas.words import Slot
 from services.aggregator.known import ours
-from services.aggregator.reading import Load, Source, blaming
-from services.aggregator.recipe import Recipe
-from services.aggregator.windows import Window, Work
+from services.aggregator.reducing.reading import Load, Source, blaming
+from services.aggregator.reducing.recipe import Recipe
+from services.aggregator.reducing.windows import Window, Work
 
 MIB = 1 << 20
 

@@ -10,13 +10,13 @@ from infra.weights.arrays import NUMPY
 from infra.weights.parts import FLOATS, slot_dtype
 from schemas.strategies import SCAFFOLD, Bulyan, Custom, FedMedian, FedTrimmedAvg, Strategy
 from schemas.words import Slot
-from services.aggregator.folding import AllRows, ExactFold, FloatFold, Fold, strip_of, strips
-from services.aggregator.optimisers import Optimiser, server_step
-from services.aggregator.rank import median, trimmed_mean, window_mean
-from services.aggregator.recipe import Recipe, Treatment
-from services.aggregator.refusals import ResultOutOfRange, RuleMisbehaved
-from services.aggregator.rounding import narrow
-from services.aggregator.windows import Run
+from services.aggregator.reducing.folding import AllRows, ExactFold, FloatFold, Fold, strip_of, strips
+from services.aggregator.reducing.recipe import Recipe, Treatment
+from services.aggregator.reducing.windows import Run
+from services.aggregator.rules.optimisers import Optimiser, server_step
+from services.aggregator.rules.rank import median, trimmed_mean, window_mean
+from services.aggregator.rules.refusals import ResultOutOfRange, RuleMisbehaved
+from services.aggregator.rules.rounding import narrow
 
 Values = NDArray[Any]
 Float64 = NDArray[np.float64]

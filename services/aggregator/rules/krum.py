@@ -11,10 +11,10 @@ from itertools import repeat
 
 from schemas.ids import ClientId
 from schemas.strategies import Bulyan, Krum, MultiKrum, Selection
-from services.aggregator.digits import UNIT_BITS
-from services.aggregator.gram import Gram
-from services.aggregator.refusals import NoUpdates, TooFewUpdates, TooManyUpdates
-from services.aggregator.weighting import MAX_COMPARED
+from services.aggregator.rules.digits import UNIT_BITS
+from services.aggregator.rules.gram import Gram
+from services.aggregator.rules.refusals import NoUpdates, TooFewUpdates, TooManyUpdates
+from services.aggregator.rules.weighting import MAX_COMPARED
 
 Chooser = Krum | MultiKrum | Bulyan
 

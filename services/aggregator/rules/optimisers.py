@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from schemas.strategies import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from schemas.words import Slot
-from services.aggregator.refusals import StepOutOfRange
-from services.aggregator.weighting import EXACT
+from services.aggregator.rules.refusals import StepOutOfRange
+from services.aggregator.rules.weighting import EXACT
 
 Float64 = NDArray[np.float64]
 State = Mapping[Slot, Float64]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from infra.objects.store import ObjectStore
 from infra.weights.layout import Dtype
 from infra.weights.parts import FLOATS, slot_dtype
-from services.aggregator.combining import Batch, combined, of_current, of_sender, of_slot
-from services.aggregator.finishing import Made
-from services.aggregator.reading import Ahead, Buffer, ahead
-from services.aggregator.recipe import Recipe
-from services.aggregator.sources import Limits, Sources, sources_of
-from services.aggregator.windows import Run, Window, Work, windows
+from services.aggregator.reducing.combining import Batch, combined, of_current, of_sender, of_slot
+from services.aggregator.reducing.finishing import Made
+from services.aggregator.reducing.reading import Ahead, Buffer, ahead
+from services.aggregator.reducing.recipe import Recipe
+from services.aggregator.reducing.sources import Limits, Sources, sources_of
+from services.aggregator.reducing.windows import Run, Window, Work, windows
 
 
 def reduced(objects: ObjectStore, work: Work, shard: int, limits: Limits) -> Iterator[Made]:

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from services.aggregator.networks import Network, network
+from services.aggregator.rules.networks import Network, network
 
 Row = NDArray[Any]
 Ranks = list[Row]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from infra.weights.arrays import NUMPY
 from infra.weights.layout import Dtype
-from services.aggregator.refusals import ResultOutOfRange
+from services.aggregator.rules.refusals import ResultOutOfRange
 
 
 def narrow(values: NDArray[np.float64], dtype: Dtype) -> NDArray[Any]:
