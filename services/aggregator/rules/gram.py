@@ -24,7 +24,7 @@ from services.aggregator.rules.refusals import NoUpdates
 Integers = NDArray[np.int64]
 
 LEVELS = 2 * DIGITS - 1
-BLOCK = 1 << 20  # numbers of all rows that are cut into digits at once
+BLOCK = 1 << 17  # numbers of all rows that are cut into digits at once, however many rows there are
 _HEADER = struct.Struct("<8sII")
 _MAGIC = b"WarrenG1"
 _UNCARRIED = 64  # blocks whose products an int64 holds without carrying
@@ -113,7 +113,7 @@ class Gram:
 
     A row's norm must be told beforehand: as large as that of all its floats, but for rounding.  Floats are
     taken to 2**-89 of it, integers and booleans as they are.  All sums are exact: neither the cut into pieces
-    nor threads nor the processor can change them.  Memory: about 100 n^2 bytes and 30 MB.
+    nor threads nor the processor can change them.  Memory: about 100 n^2 bytes and 10 MB.
     """
 
     def __init__(self, norms: Sequence[float]) -> None:
