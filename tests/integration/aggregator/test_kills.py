@@ -138,11 +138,15 @@ def a_plan(strategy: Strategy) -> dict[str, Any]:
 
 
 async def careful(sites: Sites, command: ClientCommand) -> None:
-    """As an agent is: no model is taken for whole but by its sha256.  It may just be written once more."""
+    """As an agent is: a model is known by its sha256, as it may just be written again; a 5xx is no end."""
     if isinstance(command, TrainRound):
         seed = [sites.number(command.client_id), command.round]
         update = trained(LAYOUT, await whole_model(sites, command), seed)
-        assert await sites.upload(command, update) == 200
+
+        async def is_there() -> bool:
+            return await sites.upload(command, update) == 200
+
+        await until(is_there)
         await sites.tell_uploaded(command, update)
 
 
