@@ -67,7 +67,8 @@ unit:
 	@$(BIN)/pytest tests/unit tests/contract -m "not integration" --numprocesses=2
 
 test: $(STAMP) ## All tests, on real servers they start themselves
-	@$(BIN)/pytest
+	@$(BIN)/pytest tests/unit tests/contract -m "not integration" --numprocesses=2
+	@$(BIN)/pytest -m "integration or e2e"
 
 bench: $(STAMP) ## Measure, one figure per line
 	@$(BIN)/python -m tests.bench

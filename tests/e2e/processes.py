@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 _ROOT = Path(__file__).parents[2]
+_PATIENCE_S = 30
 
 
 @dataclass
@@ -37,8 +39,20 @@ class Service:
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """With SIGTERM; answers the exit code."""
+        """With SIGTERM, as soon as it listens to that; answers the exit code."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self._listens():
+            assert time.monotonic() < deadline, f"{self.name} never began to listen to SIGTERM"
+            time.sleep(0.01)
         return self._end(signal.SIGTERM)
+
+    def _listens(self) -> bool:
+        """By the signals that it catches, as the system knows them."""
+        if self._running is None or self._running.poll() is not None:
+            return True
+        status = Path(f"/proc/{self._running.pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
     def _end(self, by: signal.Signals) -> int:
         if self._running is None:
