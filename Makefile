@@ -47,7 +47,7 @@ up: $(STAMP) ## Start the stack for your own use
 down: $(STAMP) ## Stop it; the data stays
 	@$(BIN)/warren down
 
-check: $(STAMP) ## Format, lint, types, architecture, unit and contract tests: under a minute
+check: $(STAMP) ## Format, lint, types, architecture, quick unit and contract tests: under a minute
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target format lint layers types unit
 	@echo "check: all good"
 
@@ -64,7 +64,7 @@ types:
 	@$(BIN)/mypy --no-error-summary
 
 unit:
-	@$(BIN)/pytest tests/unit tests/contract -m "not integration" --numprocesses=2
+	@$(BIN)/pytest tests/unit tests/contract -m "not integration and not slow" --numprocesses=2
 
 test: $(STAMP) ## All tests, on real servers they start themselves
 	@$(BIN)/pytest tests/unit tests/contract -m "not integration" --numprocesses=2

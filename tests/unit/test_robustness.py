@@ -9,6 +9,8 @@ from examples.robustness.__main__ import rules_for
 from examples.robustness.attacks import ATTACKS, FLIPPED, Attack, Tensors, flipped, noise
 from examples.robustness.federation import Federation, Rule, federation
 
+pytestmark = pytest.mark.slow
+
 MODEL: Tensors = {"w": torch.ones(100), "n": torch.tensor(3)}
 TRAINED: Tensors = {"w": torch.full((100,), 1.5), "n": torch.tensor(9)}
 

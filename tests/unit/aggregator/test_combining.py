@@ -217,6 +217,7 @@ def test_an_optimiser_goes_on_with_the_state_of_the_round_before() -> None:
     assert all((moments[slot]["w"] == state[slot]["w"]).all() for slot in state)
 
 
+@pytest.mark.slow
 def test_the_bits_do_not_depend_on_what_the_processor_can_do() -> None:
     def told(**environment: str) -> str:
         return subprocess.run(
@@ -236,6 +237,7 @@ def test_the_bits_do_not_depend_on_what_the_processor_can_do() -> None:
     assert poor.splitlines()[1:] == plain.splitlines()[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [s.FedAvg(), s.FedAdam(), s.FedMedian()], ids=lambda s: s.name)
 def test_memory_does_not_grow_with_the_number_of_updates(strategy: s.Strategy) -> None:
     layout = canonical([Tensor("w", Dtype.F32, (200_000,))])

@@ -177,6 +177,7 @@ def figures(bench: Bench) -> list[object]:
     return [Worker(bench.objects).inspect_update(order).model_dump(mode="json") for order in orders]
 
 
+@pytest.mark.slow
 def test_the_figures_do_not_depend_on_what_the_processor_can_do(bench: Bench) -> None:
     program = (
         "import json, tests.unit.aggregator.test_inspecting as t;"
@@ -234,6 +235,7 @@ def peak(elements: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_holds_a_few_chunks_however_large_the_update_is() -> None:
     few, many = peak(4 << 20), peak(12 << 20)  # 16 and 48 MiB
     assert many < 1.2 * few

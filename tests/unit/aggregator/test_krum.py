@@ -117,6 +117,7 @@ def test_floats_and_integers_make_one_vector() -> None:
     assert distances([gram]).square(0, 1) == 16 + 9 + 1
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(sorted(FLOATS)),
     st.lists(st.integers(1, 9_000), max_size=5),
@@ -174,6 +175,7 @@ def measured(**environment: str) -> str:
     return str(json.loads(found.stdout))
 
 
+@pytest.mark.slow
 def test_neither_the_processor_nor_threads_change_a_byte() -> None:
     usual = measured()
     assert measured(OPENBLAS_NUM_THREADS="1", NPY_DISABLE_CPU_FEATURES="X86_V4") == usual

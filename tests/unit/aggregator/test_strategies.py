@@ -21,6 +21,8 @@ from tests.reference import Arrays, Round, Sent, combined
 from tests.unit.aggregator.examples import EXTRAS, RULES, STRATEGIES, values
 from tests.unit.aggregator.rounds import Game, expected, files
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("a.weight", "b.bias", "c.running_mean", "d", "e.running_var", "f")
 
 dtypes = st.sampled_from([Dtype.F32, Dtype.F32, *Dtype])
