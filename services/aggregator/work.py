@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from blake3 import blake3
 
@@ -20,10 +20,18 @@ from infra.weights.layout import Layout, shards
 from infra.weights.parts import slot_layout
 from infra.weights.refusals import DigestDiffers
 from schemas import keys
-from schemas.commands import ChooseUpdates, InspectUpdate, MeasureShard, PublishModel, ReduceShard
+from schemas.commands import (
+    AggregatorCommand,
+    ChooseUpdates,
+    InspectUpdate,
+    MeasureShard,
+    PublishModel,
+    ReduceShard,
+)
 from schemas.reduction import ReducePlan
 from schemas.refusal import Refusal
 from schemas.reports import (
+    AggregatorReport,
     ModelPublished,
     RoundRefused,
     ShardMeasured,
@@ -68,6 +76,21 @@ class Worker:
         self._known = Known(objects)
         self._rules = rules or {}
         self._limits = limits or Limits()
+
+    def obey(self, command: AggregatorCommand) -> AggregatorReport:
+        match command:
+            case InspectUpdate():
+                return self.inspect_update(command)
+            case MeasureShard():
+                return self.measure_shard(command)
+            case ChooseUpdates():
+                return self.choose_updates(command)
+            case ReduceShard():
+                return self.reduce_shard(command)
+            case PublishModel():
+                return self.publish_model(command)
+            case _:
+                assert_never(command)
 
     def inspect_update(self, command: InspectUpdate) -> UpdateAccepted | UpdateRejected:
         named = command.model_dump(include={"training_id", "task_id", "client_id", "round"})

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import assert_never
 
 from pydantic import SecretStr
 
@@ -15,14 +14,6 @@ import services.aggregator.app  # noqa: F401 -- what a real worker has loaded co
 from infra.objects.files import FileObjects
 from infra.objects.minio_objects import MinioObjects
 from infra.objects.store import ObjectStore
-from schemas.commands import (
-    AggregatorCommand,
-    ChooseUpdates,
-    InspectUpdate,
-    MeasureShard,
-    PublishModel,
-    ReduceShard,
-)
 from schemas.reports import AggregatorReport
 from services.aggregator.memory import return_large_blocks
 from services.aggregator.work import Worker
@@ -56,7 +47,7 @@ class _Process:
     def _obey(self, order: Do | Read | Hash | Begin) -> AggregatorReport | None:
         match order:
             case Do():
-                return self._do(order.command)
+                return self._worker.obey(order.command)
             case Read():
                 span = range(order.start, order.stop)
                 with self._objects.read(order.key, span, expected_etag=order.etag) as chunks:
@@ -66,21 +57,6 @@ class _Process:
             case Begin():
                 self.began = time.process_time()
         return None
-
-    def _do(self, command: AggregatorCommand) -> AggregatorReport:
-        match command:
-            case InspectUpdate():
-                return self._worker.inspect_update(command)
-            case MeasureShard():
-                return self._worker.measure_shard(command)
-            case ChooseUpdates():
-                return self._worker.choose_updates(command)
-            case ReduceShard():
-                return self._worker.reduce_shard(command)
-            case PublishModel():
-                return self._worker.publish_model(command)
-            case _:
-                assert_never(command)
 
 
 def _store(place: Place) -> ObjectStore:
